@@ -1,0 +1,53 @@
+package cert
+
+import (
+	"crypto/x509"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// ShortLived is the lifetime under which half of it is left at renewal instead of a third, as Let's Encrypt's integration
+// guide has it.
+const ShortLived = 10 * 24 * time.Hour
+
+// DueAt is when a certificate is to be renewed: when a third of its lifetime is left, or half of it when the lifetime is under
+// ShortLived. A renewBefore other than 0 overrides that within the second half of the lifetime: renewing earlier would only
+// burn the CA's limits.
+func DueAt(leaf *x509.Certificate, renewBefore time.Duration) time.Time {
+	life := Lifetime(leaf)
+	left := life / 3
+	if life < ShortLived {
+		left = life / 2
+	}
+	if renewBefore > 0 {
+		left = min(renewBefore, life/2)
+	}
+	return leaf.NotAfter.Add(-left)
+}
+
+// Why is the reason to order a certificate; empty means there is none.
+type Why string
+
+// Wanted compares what is wanted with what is stored and says why a certificate must be ordered now. It does not look at
+// backoff or rates.
+func Wanted(s Spec, l Lineage, now time.Time) Why {
+	leaf := l.Leaf()
+	switch {
+	case !l.Issued():
+		return "there is no certificate yet"
+	case !SameNames(l.Names(), s.Names):
+		return Why(fmt.Sprintf("its names are to be %s", strings.Join(s.Names, ", ")))
+	case s.KeyType != "" && KeyTypeOf(leaf.PublicKey) != s.KeyType:
+		return Why(fmt.Sprintf("its key is to be %s", s.KeyType))
+	case l.Server != "" && l.Server != s.CA.Directory && !Staging(s.CA.Directory):
+		return Why(fmt.Sprintf("it is to come from %s", s.CA.Directory))
+	case s.Profile != "" && l.Profile != s.Profile:
+		return Why(fmt.Sprintf("its profile is to be %s", s.Profile))
+	case !now.Before(leaf.NotAfter):
+		return "it has expired"
+	case !now.Before(DueAt(leaf, s.RenewBefore)):
+		return "it is due for renewal"
+	}
+	return ""
+}

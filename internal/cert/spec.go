@@ -1,0 +1,126 @@
+// Package cert has the words that every part speaks: what is wanted (Spec), what is stored (Lineage), what a CA gave
+// (Bundle), what was tried (Attempts), what a web container shows (Served), what happened (Event) and what a person
+// must do (Error). It reads no file and opens no connection; where time matters, "now" is an argument.
+package cert
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Spec is one certificate as a person wants it.
+type Spec struct {
+	// Name is the lineage's name: the folder under live/ and archive/.
+	Name string
+	// Named says that a person chose Name; otherwise it is the first of Names and a stored lineage may go by another.
+	Named bool
+	// Names are DNS names (lower case, A-labels) or IP addresses, without duplicates, in the order they were written.
+	Names []string
+
+	// KeyType is empty where nobody said: the stored lineage's is kept, a new one gets DefaultKeyType.
+	KeyType KeyType
+	// ReuseKey keeps the private key over renewals.
+	ReuseKey bool
+	// Profile is the order profile asked of the CA; empty leaves it to the CA.
+	Profile string
+	// PreferredChain is the issuer common name of the chain to prefer among those that the CA offers.
+	PreferredChain string
+	// RenewBefore is how long before expiry to renew; 0 leaves it to the lifetime (see DueAt).
+	RenewBefore time.Duration
+	CA          CA
+
+	// Webroot is where challenge files go, and Webroots the exceptions by name.
+	Webroot  string
+	Webroots map[string]string
+
+	Reload Reload
+	Verify Verify
+}
+
+// WebrootOf returns the folder for the challenge files of one of the spec's names.
+func (s Spec) WebrootOf(name string) string {
+	if root, ok := s.Webroots[name]; ok {
+		return root
+	}
+	return s.Webroot
+}
+
+// KeyType is the algorithm and size of a certificate's key.
+type KeyType string
+
+const (
+	EC256   KeyType = "ec-256"
+	EC384   KeyType = "ec-384"
+	RSA2048 KeyType = "rsa-2048"
+	RSA3072 KeyType = "rsa-3072"
+	RSA4096 KeyType = "rsa-4096"
+
+	DefaultKeyType = EC256
+)
+
+// KeyTypes are all that a person may ask for.
+var KeyTypes = []KeyType{EC256, EC384, RSA2048, RSA3072, RSA4096}
+
+// CA is a certificate authority with the account to use there.
+type CA struct {
+	// Directory is the URL of the CA's directory object, RFC 8555 §7.1.1.
+	Directory string
+	// Email is the account's contact; may be empty.
+	Email string
+	// EABKID and EABKey (decoded) bind the account to one that a person has at the CA, RFC 8555 §7.3.4.
+	EABKID string
+	EABKey Secret
+	// Roots are the PEM certificates that sign the CA's own HTTPS; empty takes the system's.
+	Roots string
+	// AgreeTOS allows an account to be registered.
+	AgreeTOS bool
+}
+
+// The directories that have names of their own.
+const (
+	LetsEncrypt        = "https://acme-v02.api.letsencrypt.org/directory"
+	LetsEncryptStaging = "https://acme-staging-v02.api.letsencrypt.org/directory"
+	ZeroSSL            = "https://acme.zerossl.com/v2/DV90"
+	Google             = "https://dv.acme-v02.api.pki.goog/directory"
+	GoogleStaging      = "https://dv.acme-v02.test-api.pki.goog/directory"
+)
+
+// Staging reports whether a directory is a public CA's rehearsal, whose certificates no browser accepts.
+func Staging(directory string) bool {
+	return directory == LetsEncryptStaging || directory == GoogleStaging
+}
+
+// ID names the account at the CA in file names: the directory's host and a digest of what makes the account another.
+func (c CA) ID() string {
+	host := "ca"
+	if u, err := url.Parse(c.Directory); err == nil && u.Hostname() != "" {
+		host = u.Hostname()
+	}
+	sum := sha256.Sum256([]byte(c.Directory + "\n" + c.EABKID))
+	return host + "-" + hex.EncodeToString(sum[:4])
+}
+
+// SameNames reports whether two lists hold the same names, in whatever order.
+func SameNames(a, b []string) bool {
+	return slices.Equal(sorted(a), sorted(b))
+}
+
+func sorted(names []string) []string {
+	out := make([]string, 0, len(names))
+	for _, n := range names {
+		out = append(out, strings.ToLower(n))
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// Secret is text that must not be seen: every way of printing it gives "[redacted]".
+type Secret string
+
+func (Secret) String() string               { return "[redacted]" }
+func (Secret) GoString() string             { return "[redacted]" }
+func (Secret) MarshalText() ([]byte, error) { return []byte("[redacted]"), nil }
