@@ -28,16 +28,10 @@ const MaxChain = 10
 // dates (an hour of skew is forgiven at the start), and each certificate is signed by the next. Whether the last one leads to
 // a root that browsers trust is not looked at: a private CA's does not.
 func (b Bundle) Check(names []string, now time.Time) error {
-	if len(b.Chain) == 0 {
-		return errors.New("no certificate")
+	if err := b.Whole(); err != nil {
+		return err
 	}
 	leaf := b.Chain[0]
-	if b.Key == nil {
-		return errors.New("no private key")
-	}
-	if pub, ok := b.Key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(leaf.PublicKey) {
-		return errors.New("the certificate is for another key")
-	}
 	if got := NamesOf(leaf); !SameNames(got, names) {
 		return fmt.Errorf("the certificate is for %s, want %s", strings.Join(got, ", "), strings.Join(names, ", "))
 	}
@@ -50,11 +44,21 @@ func (b Bundle) Check(names []string, now time.Time) error {
 	if !now.Before(leaf.NotAfter) {
 		return fmt.Errorf("the certificate expired at %s and it is %s here", leaf.NotAfter.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
-	return b.checkChain()
+	return nil
 }
 
-// checkChain leaves MD5 and SHA-1 to crypto/x509, which refuses both.
-func (b Bundle) checkChain() error {
+// Whole is the part of Check that stays true for ever: the key fits the leaf, and each certificate is signed by the next.
+// MD5 and SHA-1 are left to crypto/x509, which refuses both.
+func (b Bundle) Whole() error {
+	if len(b.Chain) == 0 {
+		return errors.New("no certificate")
+	}
+	if b.Key == nil {
+		return errors.New("no private key")
+	}
+	if pub, ok := b.Key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(b.Chain[0].PublicKey) {
+		return errors.New("the certificate is for another key")
+	}
 	if len(b.Chain) < 2 {
 		return errors.New("the chain is missing: the CA sent the leaf alone")
 	}

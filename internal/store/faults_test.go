@@ -1,0 +1,400 @@
+package store
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sidecert/sidecert/internal/cert"
+)
+
+// faulty is a volume on which some operations fail. It embeds the real one; what it overrides is what changes a volume.
+type faulty struct {
+	FS
+	ops    int
+	failAt int // the operation at and after which everything fails: a process that was killed, seen from the disk; 0: never
+	// fail, if set, decides for each operation by its name.
+	fail func(op string) error
+}
+
+var errDead = errors.New("killed")
+
+func (f *faulty) step(op string) error {
+	f.ops++
+	if f.failAt > 0 && f.ops >= f.failAt {
+		return errDead
+	}
+	if f.fail != nil {
+		return f.fail(op)
+	}
+	return nil
+}
+
+func (f *faulty) Create(name string, perm fs.FileMode) (File, error) {
+	if err := f.step("create"); err != nil {
+		return nil, err
+	}
+	file, err := f.FS.Create(name, perm)
+	if err != nil {
+		return nil, err
+	}
+	return &faultyFile{file, f}, nil
+}
+
+func (f *faulty) Mkdir(name string, perm fs.FileMode) error {
+	return errors.Join(f.step("mkdir"), f.unless(func() error { return f.FS.Mkdir(name, perm) }))
+}
+
+func (f *faulty) Symlink(target, name string) error {
+	if err := f.step("symlink"); err != nil {
+		return err
+	}
+	return f.FS.Symlink(target, name)
+}
+
+func (f *faulty) Link(old, new string) error {
+	if err := f.step("link"); err != nil {
+		return err
+	}
+	return f.FS.Link(old, new)
+}
+
+func (f *faulty) Rename(old, new string) error {
+	if err := f.step("rename"); err != nil {
+		return err
+	}
+	return f.FS.Rename(old, new)
+}
+
+func (f *faulty) Exchange(a, b string) error {
+	if err := f.step("exchange"); err != nil {
+		return err
+	}
+	return f.FS.Exchange(a, b)
+}
+
+func (f *faulty) Remove(name string) error {
+	if err := f.step("remove"); err != nil {
+		return err
+	}
+	return f.FS.Remove(name)
+}
+
+func (f *faulty) SyncDir(name string) error {
+	if err := f.step("syncdir"); err != nil {
+		return err
+	}
+	return f.FS.SyncDir(name)
+}
+
+func (f *faulty) Lock(name string) (io.Closer, error) {
+	if err := f.step("lock"); err != nil {
+		return nil, err
+	}
+	return f.FS.Lock(name)
+}
+
+// unless runs op only while the process lives.
+func (f *faulty) unless(op func() error) error {
+	if f.failAt > 0 && f.ops >= f.failAt {
+		return nil
+	}
+	return op()
+}
+
+type faultyFile struct {
+	File
+	f *faulty
+}
+
+// Write of a killed process leaves half of the data.
+func (w *faultyFile) Write(p []byte) (int, error) {
+	if err := w.f.step("write"); err != nil {
+		n, _ := w.File.Write(p[:len(p)/2])
+		return n, err
+	}
+	return w.File.Write(p)
+}
+
+func (w *faultyFile) Sync() error {
+	if err := w.f.step("sync"); err != nil {
+		return err
+	}
+	return w.File.Sync()
+}
+
+func faultyStore(t *testing.T, certDir, stateDir string, f *faulty) *Store {
+	t.Helper()
+	disk, err := OpenDisk(certDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, err := OpenDisk(stateDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.FS = disk
+	return New(f, state, options(certDir, stateDir))
+}
+
+// TestKilledAtEveryOperation kills a first issue and a renewal at each operation on the volume. At every point the live files are
+// whole; after one repair the lineage is the old or the new version, and every key that was written is still there.
+func TestKilledAtEveryOperation(t *testing.T) {
+	first, second := bundle(), bundle()
+	stories := map[string]struct {
+		before []cert.Bundle
+		now    cert.Bundle
+	}{
+		"first issue": {nil, first},
+		"renewal":     {[]cert.Bundle{first}, second},
+	}
+	for name, story := range stories {
+		t.Run(name, func(t *testing.T) {
+			points := 0
+			for n := 1; ; n++ {
+				certDir, stateDir := t.TempDir(), t.TempDir()
+				s := open(t, certDir, stateDir)
+				if _, err := s.Placeholder(t.Context(), "example.org", names); err != nil {
+					t.Fatal(err)
+				}
+				for _, b := range story.before {
+					save(t, s, b)
+				}
+				f := &faulty{failAt: n}
+				_, err := faultyStore(t, certDir, stateDir, f).Save(t.Context(), "example.org", spec, story.now)
+				if err == nil {
+					break
+				}
+				if !errors.Is(err, errDead) {
+					t.Fatalf("killed at operation %d: Save() = %v, want the kill", n, err)
+				}
+				points++
+				if _, err := s.bundle(func(file string) string { return "live/example.org/" + file + ".pem" }); err != nil {
+					t.Errorf("killed at operation %d: live files are not whole: %v", n, err)
+				}
+				afterRepair(t, n, open(t, certDir, stateDir), len(story.before))
+			}
+			if points < 20 {
+				t.Errorf("only %d points were tried", points)
+			}
+			t.Logf("%d points", points)
+		})
+	}
+}
+
+func afterRepair(t *testing.T, n int, s *Store, versions int) {
+	t.Helper()
+	if _, err := s.Mend(t.Context(), "example.org"); err != nil {
+		t.Errorf("killed at operation %d: Mend() = %v", n, err)
+	}
+	l, err := s.Lineage("example.org")
+	if err != nil || l.Number < versions {
+		t.Errorf("killed at operation %d: after repair version %d, %v; want at least %d", n, l.Number, err, versions)
+	}
+	entries, _ := os.ReadDir(filepath.Join(s.CertDir, "live"))
+	if len(entries) != 1 {
+		t.Errorf("killed at operation %d: live/ holds %v, want example.org alone", n, entries)
+	}
+	if did, err := s.Mend(t.Context(), "example.org"); did != "" || err != nil {
+		t.Errorf("killed at operation %d: a second Mend() = %q, %v; want nothing to do", n, did, err)
+	}
+	if l, err = s.Save(t.Context(), "example.org", spec, bundle()); err != nil {
+		t.Errorf("killed at operation %d: the next Save() = %v", n, err)
+	}
+}
+
+func TestFullDiskLeavesWhatIsServedUntouched(t *testing.T) {
+	for _, op := range []string{"create", "write", "sync", "symlink", "mkdir", "rename", "exchange", "syncdir"} {
+		certDir, stateDir := t.TempDir(), t.TempDir()
+		old := save(t, open(t, certDir, stateDir), bundle())
+		f := &faulty{fail: func(o string) error {
+			if o == op {
+				return unix.ENOSPC
+			}
+			return nil
+		}}
+		changed := spec // so that every operation occurs, also those on the renewal configuration
+		changed.Webroot = "/srv/acme"
+		_, err := faultyStore(t, certDir, stateDir, f).Save(t.Context(), "example.org", changed, bundle())
+		if !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("%s fails: Save() = %v, want ENOSPC", op, err)
+		}
+		s := open(t, certDir, stateDir)
+		if _, err := s.Mend(t.Context(), "example.org"); err != nil {
+			t.Errorf("%s fails: Mend() = %v", op, err)
+		}
+		l, err := s.Lineage("example.org")
+		if err != nil || l.Number == 1 && l.Fingerprint() != old.Fingerprint() {
+			t.Errorf("%s fails: afterwards version %d, %v", op, l.Number, err)
+		}
+	}
+}
+
+func TestVolumesWithoutLinksOrExchangeWork(t *testing.T) {
+	cases := map[string]map[string]error{
+		"no symbolic links": {"symlink": unix.EPERM, "link": unix.EPERM},
+		"no exchange":       {"exchange": ErrNoExchange},
+		"neither":           {"symlink": unix.EOPNOTSUPP, "link": unix.EOPNOTSUPP, "exchange": ErrNoExchange},
+	}
+	for name, errs := range cases {
+		t.Run(name, func(t *testing.T) {
+			certDir, stateDir := t.TempDir(), t.TempDir()
+			f := &faulty{fail: func(op string) error { return errs[op] }}
+			s := faultyStore(t, certDir, stateDir, f)
+			if _, err := s.Placeholder(t.Context(), "example.org", names); err != nil {
+				t.Fatal(err)
+			}
+			write(t, filepath.Join(certDir, "live/example.org/mine.txt"), "mine")
+			for want := 1; want <= 3; want++ {
+				b := bundle()
+				l := save(t, s, b)
+				if l.Number != want || l.Fingerprint() != cert.Fingerprint(b.Chain[0]) {
+					t.Errorf("Save %d made version %d live", want, l.Number)
+				}
+			}
+			if did, err := s.Mend(t.Context(), "example.org"); did != "" || err != nil {
+				t.Errorf("Mend() = %q, %v; want nothing to do", did, err)
+			}
+			if got, err := os.ReadFile(filepath.Join(certDir, "live/example.org/mine.txt")); string(got) != "mine" {
+				t.Errorf("the file of others holds %q, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestIncompleteVersionIsSetAsideWithItsKey(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, t.TempDir())
+	save(t, s, bundle())
+	save(t, s, bundle())
+	key, err := os.ReadFile(filepath.Join(dir, "archive/example.org/privkey2.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(filepath.Join(dir, "archive/example.org/fullchain2.pem"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Mend(t.Context(), "example.org"); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := s.Lineage("example.org"); err != nil || l.Number != 1 {
+		t.Errorf("after Mend version %d, %v; want 1, the newest whole one", l.Number, err)
+	}
+	aside, _ := filepath.Glob(filepath.Join(dir, "archive/example.org/.broken-*/privkey2.pem"))
+	if len(aside) != 1 {
+		t.Fatal("the key of the broken version is gone")
+	}
+	if got, _ := os.ReadFile(aside[0]); string(got) != string(key) {
+		t.Error("the key of the broken version has changed")
+	}
+}
+
+func TestLinksAreMendedToTheNewestWholeVersion(t *testing.T) {
+	damage := map[string]func(live string) error{
+		"missing":     func(live string) error { return os.Remove(filepath.Join(live, "privkey.pem")) },
+		"dangling":    func(live string) error { return relink(live, "privkey", "../../archive/example.org/privkey9.pem") },
+		"mixed":       func(live string) error { return relink(live, "privkey", "../../archive/example.org/privkey1.pem") },
+		"leading out": func(live string) error { return relink(live, "privkey", "../../../../etc/passwd") },
+		"a loop":      func(live string) error { return relink(live, "privkey", "privkey.pem") },
+		"all gone":    os.RemoveAll,
+	}
+	for name, harm := range damage {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := open(t, dir, t.TempDir())
+			save(t, s, bundle())
+			want := save(t, s, bundle())
+			if err := harm(filepath.Join(dir, "live/example.org")); err != nil {
+				t.Fatal(err)
+			}
+			did, err := s.Mend(t.Context(), "example.org")
+			if err != nil || did == "" {
+				t.Fatalf("Mend() = %q, %v", did, err)
+			}
+			if l, err := s.Lineage("example.org"); err != nil || l.Fingerprint() != want.Fingerprint() {
+				t.Errorf("after Mend version %d, %v; want 2", l.Number, err)
+			}
+		})
+	}
+}
+
+func relink(live, file, target string) error {
+	link := filepath.Join(live, file+".pem")
+	return errors.Join(os.Remove(link), os.Symlink(target, link))
+}
+
+func TestOneSidecertLeads(t *testing.T) {
+	certDir, stateDir := t.TempDir(), t.TempDir()
+	a, b := open(t, certDir, stateDir), open(t, certDir, stateDir)
+	lead, err := a.Lead()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Lead(); !errors.Is(err, ErrLocked) {
+		t.Errorf("a second Lead() = %v, want ErrLocked", err)
+	}
+	lead.Close()
+	if _, err := b.Lead(); err != nil {
+		t.Errorf("after the first is gone Lead() = %v", err)
+	}
+}
+
+func TestCertbotsLockIsRespected(t *testing.T) {
+	certDir := t.TempDir()
+	s := open(t, certDir, t.TempDir())
+	f, err := os.Create(filepath.Join(certDir, ".certbot.lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	// As certbot does it: fcntl.lockf.
+	if err := unix.FcntlFlock(f.Fd(), unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.certs.Lock(".certbot.lock"); !errors.Is(err, ErrLocked) {
+		t.Errorf("Lock() = %v while certbot has it, want ErrLocked", err)
+	}
+	// certbot removes the file while it holds the lock: the next lock is on a new file.
+	if err := os.Remove(f.Name()); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := s.certs.Lock(".certbot.lock")
+	if err != nil {
+		t.Fatalf("Lock() after certbot = %v", err)
+	}
+	lock.Close()
+}
+
+func TestNothingLeadsOutOfTheVolume(t *testing.T) {
+	outside, dir := t.TempDir(), t.TempDir()
+	if err := os.Symlink(outside, filepath.Join(dir, "archive")); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, dir, t.TempDir())
+	if _, err := s.Save(t.Context(), "example.org", spec, bundle()); err == nil {
+		t.Error("Save() followed a link out of the volume")
+	}
+	if entries, _ := os.ReadDir(outside); len(entries) > 0 {
+		t.Errorf("outside of the volume there is now %v", entries)
+	}
+}
+
+func TestFIFOInPlaceOfAFileHoldsNobody(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "renewal"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(filepath.Join(dir, "renewal/example.org.conf"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, dir, t.TempDir())
+	if _, err := s.readConf("example.org"); err == nil {
+		t.Error("readConf() read a FIFO")
+	}
+}

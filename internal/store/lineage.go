@@ -1,0 +1,269 @@
+package store
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/sidecert/sidecert/internal/cert"
+)
+
+// Lineages returns every lineage that has files, by name. One that cannot be read is in errs under its name and does not
+// keep the others from being read.
+func (s *Store) Lineages() (lineages []cert.Lineage, errs map[string]error) {
+	errs = map[string]error{}
+	for _, name := range s.lineageNames() {
+		l, err := s.Lineage(name)
+		if err != nil {
+			errs[name] = err
+			continue
+		}
+		lineages = append(lineages, l)
+	}
+	return lineages, errs
+}
+
+func (s *Store) lineageNames() []string {
+	var names []string
+	for _, dir := range []string{"live", "archive"} {
+		entries, _ := s.certs.ReadDir(dir) // a folder that is not there yet has no lineage
+		for _, e := range entries {
+			if e.IsDir() && !strings.HasPrefix(e.Name(), ".") {
+				names = append(names, e.Name())
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Lineage reads what is live under a name; one that has nothing is no error.
+func (s *Store) Lineage(name string) (cert.Lineage, error) {
+	l := cert.Lineage{Name: name, Dir: path.Join(s.CertDir, "live", name)}
+	live, err := s.live(name)
+	if err != nil {
+		return l, err
+	}
+	if live.bundle.Chain == nil {
+		return l, nil
+	}
+	l.Chain, l.Key, l.Number = live.bundle.Chain, live.bundle.Key, live.number
+	if live.number == 0 {
+		l.Placeholder, l.Key = true, nil
+		return l, nil
+	}
+	l.Older = s.olderThan(name, live.number)
+	c, err := s.readConf(name)
+	if err != nil {
+		return l, err
+	}
+	l.Server, l.Profile = c.get(renewalParams, "server"), c.get(renewalParams, "preferred_profile")
+	return l, nil
+}
+
+// version is the four files of one number in archive/NAME, or those in live/NAME.
+type version struct {
+	number int // 0: a placeholder, or nothing
+	bundle cert.Bundle
+}
+
+// errNotOurs says that live/NAME has files which neither we nor certbot put there.
+var errNotOurs = errors.New("the files there are neither a version of archive/ nor a placeholder")
+
+// errBroken says that live/NAME does not show one whole version.
+var errBroken = errors.New("the four files are not of one whole version")
+
+// live reads what live/NAME shows; a zero version if it is empty or not there.
+func (s *Store) live(name string) (version, error) {
+	numbers := map[int]bool{}
+	plain, missing := 0, 0
+	for _, file := range cert.Files {
+		link := path.Join("live", name, file+".pem")
+		info, err := s.certs.Lstat(link)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			missing++
+		case err != nil:
+			return version{}, err
+		case info.Mode()&fs.ModeSymlink == 0:
+			plain++
+		default:
+			target, err := s.certs.Readlink(link)
+			if err != nil {
+				return version{}, err
+			}
+			numbers[numberOf(name, file, target)] = true
+		}
+	}
+	switch {
+	case missing == len(cert.Files):
+		return version{}, nil
+	case plain > 0 && len(numbers) == 0 && missing == 0:
+		return s.livePlain(name)
+	case plain > 0:
+		return version{}, s.liveError(name, errNotOurs)
+	case missing > 0 || len(numbers) != 1 || numbers[0]:
+		return version{}, s.liveError(name, errBroken)
+	}
+	for n := range numbers {
+		b, err := s.version(name, n)
+		if err != nil {
+			return version{}, s.liveError(name, fmt.Errorf("%w: version %d: %w", errBroken, n, err))
+		}
+		return version{n, b}, nil
+	}
+	panic("unreachable")
+}
+
+// livePlain reads four plain files: a placeholder, or copies of a version where the file system knows no links.
+func (s *Store) livePlain(name string) (version, error) {
+	b, err := s.bundle(func(file string) string { return path.Join("live", name, file+".pem") })
+	if err != nil {
+		return version{}, s.liveError(name, fmt.Errorf("%w: %w", errNotOurs, err))
+	}
+	if cert.IsPlaceholder(b.Chain[0]) {
+		return version{0, b}, nil
+	}
+	if n := s.numberWith(name, b); n > 0 {
+		return version{n, b}, nil
+	}
+	return version{}, s.liveError(name, errNotOurs)
+}
+
+func (s *Store) liveError(name string, err error) error {
+	return &cert.Error{Op: "read lineage", Name: name, Kind: cert.KindPerson, Err: err,
+		Hint: fmt.Sprintf("nothing in %s is overwritten: move it away, or give the certificate another name (shop=shop.example.org in DOMAINS)", path.Join(s.CertDir, "live", name))}
+}
+
+var versionFile = regexp.MustCompile(`^(cert|chain|fullchain|privkey)([1-9][0-9]{0,8})\.pem$`)
+
+// numberOf is the version that a link in live/NAME points to; 0 if it points elsewhere.
+func numberOf(name, file, target string) int {
+	if path.Join("live", name, target) != path.Join("archive", name, path.Base(target)) {
+		return 0
+	}
+	m := versionFile.FindStringSubmatch(path.Base(target))
+	if m == nil || m[1] != file {
+		return 0
+	}
+	n, _ := strconv.Atoi(m[2]) // at most 9 digits
+	return n
+}
+
+// numbers are those of which archive/NAME has any file, newest first.
+func (s *Store) numbers(name string) []int {
+	entries, _ := s.certs.ReadDir(path.Join("archive", name)) // no folder, no versions
+	var numbers []int
+	for _, e := range entries {
+		if m := versionFile.FindStringSubmatch(e.Name()); m != nil {
+			n, _ := strconv.Atoi(m[2])
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	numbers = slices.Compact(numbers)
+	slices.Reverse(numbers)
+	return numbers
+}
+
+// version reads the four files of a number and returns an error unless they are whole and belong together.
+func (s *Store) version(name string, n int) (cert.Bundle, error) {
+	return s.bundle(func(file string) string { return archived(name, file, n) })
+}
+
+func archived(name, file string, n int) string {
+	return path.Join("archive", name, fmt.Sprintf("%s%d.pem", file, n))
+}
+
+func (s *Store) bundle(at func(file string) string) (cert.Bundle, error) {
+	data := map[string][]byte{}
+	for _, file := range cert.Files {
+		d, err := s.certs.ReadFile(at(file))
+		if err != nil {
+			return cert.Bundle{}, err
+		}
+		data[file] = d
+	}
+	chain, err := cert.ParseChain(data[cert.FullchainPEM])
+	if err != nil {
+		return cert.Bundle{}, fmt.Errorf("%s: %w", at(cert.FullchainPEM), err)
+	}
+	key, err := cert.ParseKey(data[cert.PrivkeyPEM])
+	if err != nil {
+		return cert.Bundle{}, fmt.Errorf("%s: %w", at(cert.PrivkeyPEM), err)
+	}
+	b := cert.Bundle{Key: key, Chain: chain}
+	if err := b.Whole(); err != nil {
+		return cert.Bundle{}, err
+	}
+	for file, want := range map[string][]byte{cert.CertPEM: cert.EncodeChain(chain[:1]), cert.ChainPEM: cert.EncodeChain(chain[1:])} {
+		got, err := cert.ParseChain(data[file])
+		if err != nil || !bytes.Equal(cert.EncodeChain(got), want) {
+			return cert.Bundle{}, fmt.Errorf("%s does not belong to %s", at(file), at(cert.FullchainPEM))
+		}
+	}
+	return b, nil
+}
+
+// numberWith is the number of the version that holds the same certificate and key; 0 if none does.
+func (s *Store) numberWith(name string, b cert.Bundle) int {
+	for _, n := range s.numbers(name) {
+		if v, err := s.version(name, n); err == nil && v.Chain[0].Equal(b.Chain[0]) {
+			return n
+		}
+	}
+	return 0
+}
+
+// remembered is how many older versions a served certificate is compared with.
+const remembered = 10
+
+func (s *Store) olderThan(name string, live int) []string {
+	var older []string
+	for _, n := range s.numbers(name) {
+		if n == live || len(older) == remembered {
+			continue
+		}
+		data, err := s.certs.ReadFile(archived(name, cert.CertPEM, n))
+		if err != nil {
+			continue
+		}
+		if chain, err := cert.ParseChain(data); err == nil {
+			older = append(older, cert.Fingerprint(chain[0]))
+		}
+	}
+	return older
+}
+
+// digest tells whether what people and web servers see of a lineage has changed: the live files and the renewal settings.
+// It does not look at times, so that a file written again with the same contents is no change.
+func (s *Store) digest(lineage string) string {
+	h := sha256.New()
+	names := []string{confName(lineage)}
+	for _, file := range cert.Files {
+		names = append(names, path.Join("live", lineage, file+".pem"))
+	}
+	for _, name := range names {
+		data, err := s.certs.ReadFile(name)
+		fmt.Fprintf(h, "%s %d %v\n", name, len(data), err == nil)
+		h.Write(data)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// digests are those of all lineages, by name.
+func (s *Store) digests() map[string]string {
+	all := map[string]string{}
+	for _, name := range s.lineageNames() {
+		all[name] = s.digest(name)
+	}
+	return all
+}

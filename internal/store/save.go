@@ -1,0 +1,342 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/sidecert/sidecert/internal/cert"
+)
+
+// publicPerm is the mode of what is no secret.
+const publicPerm = 0o644
+
+// Save stores a bundle as the newest version of a lineage and makes it live. A bundle that is stored already is only made live.
+// When it returns without an error everything is on disk; when it fails, what was live before still is.
+func (s *Store) Save(ctx context.Context, name string, spec cert.Spec, b cert.Bundle) (cert.Lineage, error) {
+	err := s.change(ctx, name, func() error {
+		n, err := s.archive(name, b)
+		if err != nil {
+			return err
+		}
+		// The settings come before the links: whoever finds the version also finds which CA gave it.
+		if err := s.writeConf(name, spec, b); err != nil {
+			return err
+		}
+		return s.point(name, n)
+	})
+	if err != nil {
+		return cert.Lineage{}, s.saveError(name, err)
+	}
+	return s.Lineage(name)
+}
+
+func (s *Store) saveError(name string, err error) error {
+	return &cert.Error{Op: "store certificate", Name: name, Err: err,
+		Hint: fmt.Sprintf("make sure that the volume at %s is writable and has space; what was served before is untouched", s.CertDir)}
+}
+
+// archive writes the four files of a new version, and has them on disk before any link may point to them.
+func (s *Store) archive(name string, b cert.Bundle) (n int, err error) {
+	if n := s.numberWith(name, b); n > 0 {
+		return n, nil
+	}
+	files, err := b.PEM()
+	if err != nil {
+		return 0, err
+	}
+	dir := path.Join("archive", name)
+	if err := mkdirAll(s.certs, dir, s.FoldersPerms); err != nil {
+		return 0, err
+	}
+	n = 1
+	if numbers := s.numbers(name); len(numbers) > 0 {
+		n = numbers[0] + 1
+	}
+	defer func() {
+		if err != nil {
+			for _, file := range cert.Files {
+				removeIfThere(s.certs, archived(name, file, n)) // best effort: Mend sets aside what stays
+			}
+		}
+	}()
+	for _, file := range []string{cert.PrivkeyPEM, cert.CertPEM, cert.ChainPEM, cert.FullchainPEM} {
+		if err := s.write(archived(name, file, n), file, files[file]); err != nil {
+			return 0, err
+		}
+	}
+	return n, s.certs.SyncDir(dir)
+}
+
+// write writes one of the four files, with the owner and mode that a key or a certificate has.
+func (s *Store) write(at, file string, data []byte) error {
+	if file == cert.PrivkeyPEM {
+		return writeNew(s.certs, at, data, s.FilesPerms, s.own)
+	}
+	return writeNew(s.certs, at, data, publicPerm, owner{-1, -1})
+}
+
+// Placeholder makes a placeholder live in a lineage that has nothing, or only an older placeholder.
+func (s *Store) Placeholder(ctx context.Context, name string, names []string) (cert.Lineage, error) {
+	b, err := cert.Placeholder(name, names, s.Now())
+	if err != nil {
+		return cert.Lineage{}, err
+	}
+	files, err := b.PEM()
+	if err != nil {
+		return cert.Lineage{}, err
+	}
+	err = s.change(ctx, name, func() error {
+		if live, err := s.live(name); err != nil || live.number > 0 {
+			return err
+		}
+		return s.install(name, func(dir, file string) error {
+			return s.write(path.Join(dir, file+".pem"), file, files[file])
+		})
+	})
+	if err != nil {
+		return cert.Lineage{}, s.saveError(name, err)
+	}
+	return s.Lineage(name)
+}
+
+// point makes version n live.
+func (s *Store) point(name string, n int) error {
+	return s.install(name, func(dir, file string) error {
+		target := path.Join("..", "..", archived(name, file, n))
+		err := s.certs.Symlink(target, path.Join(dir, file+".pem"))
+		if err == nil || !noLinks(err) {
+			return err
+		}
+		data, err := s.certs.ReadFile(archived(name, file, n))
+		if err != nil {
+			return err
+		}
+		return s.write(path.Join(dir, file+".pem"), file, data)
+	})
+}
+
+// noLinks reports that the file system has no symbolic links (SMB, 9p, vfat), so that copies must stand in.
+func noLinks(err error) bool {
+	return unsupported(err) || errors.Is(err, fs.ErrPermission)
+}
+
+// staging is where the next live/NAME is built. Only install and finish touch it.
+func staging(name string) string { return path.Join("live", "."+name+".next") }
+
+// install builds live/NAME anew, with put for each of the four files and with the files of others that stand in the present one,
+// and then exchanges the two folders, so that a web server finds four old or four new files at every instant. Where the file
+// system cannot exchange, the files change one by one.
+func (s *Store) install(name string, put func(dir, file string) error) error {
+	live, next := path.Join("live", name), staging(name)
+	if _, err := s.finish(name); err != nil {
+		return err
+	}
+	if err := mkdirAll(s.certs, "live", s.FoldersPerms); err != nil {
+		return err
+	}
+	if err := s.certs.Mkdir(next, s.folderPerms(live)); err != nil {
+		return err
+	}
+	for _, file := range cert.Files {
+		if err := put(next, file); err != nil {
+			return err
+		}
+	}
+	if err := s.carryOver(live, next); err != nil {
+		return err
+	}
+	if !exists(s.certs, path.Join(next, "README")) {
+		if err := writeNew(s.certs, path.Join(next, "README"), []byte(readme), publicPerm, owner{-1, -1}); err != nil {
+			return err
+		}
+	}
+	if err := s.certs.SyncDir(next); err != nil {
+		return err
+	}
+	if err := s.swap(live, next); err != nil {
+		return err
+	}
+	if err := s.certs.SyncDir("live"); err != nil {
+		return err
+	}
+	_, err := s.finish(name)
+	return err
+}
+
+func (s *Store) swap(live, next string) error {
+	if !exists(s.certs, live) {
+		return s.certs.Rename(next, live)
+	}
+	err := s.certs.Exchange(next, live)
+	if !errors.Is(err, ErrNoExchange) {
+		return err
+	}
+	// Key and chain, which a server reads together, change next to each other.
+	for _, file := range []string{cert.ChainPEM, cert.CertPEM, cert.PrivkeyPEM, cert.FullchainPEM} {
+		if err := s.certs.Rename(path.Join(next, file+".pem"), path.Join(live, file+".pem")); err != nil {
+			return err
+		}
+	}
+	return s.certs.SyncDir(live)
+}
+
+// folderPerms keeps the mode of a folder that is replaced.
+func (s *Store) folderPerms(dir string) fs.FileMode {
+	if info, err := s.certs.Lstat(dir); err == nil && info.IsDir() {
+		return info.Mode().Perm()
+	}
+	return s.FoldersPerms
+}
+
+// carryOver gives the files of others in live/NAME a second name in the folder that will replace it.
+// Their folders have no second name: finish moves them.
+func (s *Store) carryOver(live, next string) error {
+	entries, err := s.certs.ReadDir(live)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if isOurs(e.Name()) || e.IsDir() {
+			continue
+		}
+		if err := s.certs.Link(path.Join(live, e.Name()), path.Join(next, e.Name())); err != nil && !noLinks(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// isOurs reports whether a name in live/NAME is one of the four files. README is carried over like anybody's.
+func isOurs(name string) bool {
+	return path.Ext(name) == ".pem" && slices.Contains(cert.Files, name[:len(name)-len(".pem")])
+}
+
+// finish ends a change of live/NAME that was interrupted, before or after the exchange: what others had in the left-over
+// folder goes back to live/NAME if it is missing there, the rest is removed. It reports whether there was one.
+func (s *Store) finish(name string) (bool, error) {
+	live, next := path.Join("live", name), staging(name)
+	entries, err := s.certs.ReadDir(next)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	for _, e := range entries {
+		from, to := path.Join(next, e.Name()), path.Join(live, e.Name())
+		if !isOurs(e.Name()) && exists(s.certs, live) && !exists(s.certs, to) {
+			err = s.certs.Rename(from, to)
+		} else {
+			err = s.certs.Remove(from)
+		}
+		if err != nil {
+			return true, err
+		}
+	}
+	return true, s.certs.Remove(next)
+}
+
+// Mend puts right what an interrupted change left behind: a half-built folder, a version without all of its files, links that do
+// not show one whole version, a whole version that a placeholder still hides. It returns what it did, for the log; "" if there was nothing to do. No key is ever deleted.
+func (s *Store) Mend(ctx context.Context, name string) (did string, err error) {
+	if s.isSound(name) {
+		return "", nil
+	}
+	err = s.change(ctx, name, func() error {
+		if found, err := s.finish(name); err != nil {
+			return err
+		} else if found {
+			did = "finished an interrupted change of live/" + name
+		}
+		if set, err := s.setAside(name); err != nil {
+			return err
+		} else if set != "" {
+			did = set
+		}
+		live, err := s.live(name)
+		if live.number > 0 || err != nil && !errors.Is(err, errBroken) {
+			return nil // an error is met again by whoever reads the lineage
+		}
+		n := s.newest(name)
+		if n == 0 {
+			return nil
+		}
+		did = fmt.Sprintf("pointed live/%s to version %d, the newest whole one", name, n)
+		return s.point(name, n)
+	})
+	if err != nil {
+		return did, s.saveError(name, err)
+	}
+	return did, nil
+}
+
+func (s *Store) isSound(name string) bool {
+	live, err := s.live(name)
+	if err != nil || exists(s.certs, staging(name)) {
+		return false
+	}
+	numbers := s.numbers(name)
+	if len(numbers) == 0 || numbers[0] == live.number {
+		return true
+	}
+	_, err = s.version(name, numbers[0])
+	return err == nil && live.number > 0
+}
+
+// setAside moves the files of versions newer than the live one that are not whole, keys included, to a folder of their own in
+// archive/NAME: their number stays free of half a pair.
+func (s *Store) setAside(name string) (did string, err error) {
+	for _, n := range s.numbers(name) {
+		if _, err := s.version(name, n); err == nil {
+			break
+		}
+		aside := path.Join("archive", name, ".broken-"+s.Now().UTC().Format("20060102T150405Z"))
+		if err := mkdirAll(s.certs, aside, 0o700); err != nil {
+			return "", err
+		}
+		for _, file := range cert.Files {
+			from := archived(name, file, n)
+			if !exists(s.certs, from) {
+				continue
+			}
+			if err := s.certs.Rename(from, path.Join(aside, path.Base(from))); err != nil {
+				return "", err
+			}
+		}
+		if err := s.certs.SyncDir(path.Join("archive", name)); err != nil {
+			return "", err
+		}
+		did = fmt.Sprintf("set the incomplete version %d aside in %s", n, aside)
+	}
+	return did, nil
+}
+
+// newest is the number of the whole version that is valid for longest, 0 if there is none.
+func (s *Store) newest(name string) (number int) {
+	var until time.Time
+	for _, n := range s.numbers(name) {
+		if b, err := s.version(name, n); err == nil && b.Chain[0].NotAfter.After(until) {
+			number, until = n, b.Chain[0].NotAfter
+		}
+	}
+	return number
+}
+
+const readme = `This folder shows the newest version of a certificate. It is kept by sidecert, in the layout of certbot.
+
+  privkey.pem    the private key
+  fullchain.pem  the certificate and those between it and the root: what nginx and httpd want
+  chain.pem      those between alone
+  cert.pem       the certificate alone
+
+The files are links into archive/. Point your web server at the links: they change when the certificate is renewed.
+Without renewal/ having a file for this certificate, what is here is a placeholder until the real one comes.
+`

@@ -1,0 +1,122 @@
+package store
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"time"
+
+	"github.com/sidecert/sidecert/internal/cert"
+)
+
+// Attempts returns what was tried for a lineage; nothing tried is no error. Times that a wrong clock has put absurdly far away
+// are brought back to the longest that our own rules ever wait.
+func (s *Store) Attempts(lineage string) (cert.Attempts, error) {
+	var a cert.Attempts
+	err := s.readJSON(path.Join("attempts", lineage+".json"), &a)
+	now := s.Now()
+	a.Next = notAfter(a.Next, now.Add(30*time.Hour)) // 24 h and a quarter of jitter
+	a.NotBefore = notAfter(a.NotBefore, now.Add(7*24*time.Hour))
+	return a, err
+}
+
+// SaveAttempts has them on disk when it returns.
+func (s *Store) SaveAttempts(lineage string, a cert.Attempts) error {
+	return s.writeJSON(path.Join("attempts", lineage+".json"), a)
+}
+
+// Hold returns what keeps all certificates of a CA waiting.
+func (s *Store) Hold(ca cert.CA) (cert.Hold, error) {
+	var h cert.Hold
+	err := s.readJSON(path.Join("accounts", ca.ID(), "hold.json"), &h)
+	now := s.Now()
+	h.Next = notAfter(h.Next, now.Add(2*time.Minute))
+	h.NotBefore = notAfter(h.NotBefore, now.Add(7*24*time.Hour))
+	return h, err
+}
+
+func (s *Store) SaveHold(ca cert.CA, h cert.Hold) error {
+	return s.writeJSON(path.Join("accounts", ca.ID(), "hold.json"), h)
+}
+
+func notAfter(t, limit time.Time) time.Time {
+	if t.After(limit) {
+		return limit
+	}
+	return t
+}
+
+// Targets returns what every container was last told and showed, by container name.
+func (s *Store) Targets() (map[string]cert.TargetState, error) {
+	all := map[string]cert.TargetState{}
+	err := s.readJSON("targets.json", &all)
+	return all, err
+}
+
+// Target returns what one container was last told and showed.
+func (s *Store) Target(container string) (cert.TargetState, error) {
+	s.targets.Lock()
+	defer s.targets.Unlock()
+	all, err := s.Targets()
+	return all[container], err
+}
+
+// SetTarget remembers what one container was told and showed.
+func (s *Store) SetTarget(container string, state cert.TargetState) error {
+	s.targets.Lock()
+	defer s.targets.Unlock()
+	all, err := s.Targets()
+	if err != nil {
+		return err
+	}
+	all[container] = state
+	return s.writeJSON("targets.json", all)
+}
+
+// Append adds an event to the journal and has it on disk when it returns.
+func (s *Store) Append(e cert.Event) error {
+	line, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	s.journal.Lock()
+	defer s.journal.Unlock()
+	f, err := s.state.Append("journal.jsonl", 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(line, '\n'))
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// readJSON leaves v alone where there is no file. A file that cannot be read as JSON is set aside, with its contents, and
+// counts as absent: state can be found out anew, and must not stop the renewals.
+func (s *Store) readJSON(name string, v any) error {
+	data, err := s.state.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read state: %w", err)
+	}
+	if json.Unmarshal(data, v) == nil {
+		return nil
+	}
+	if err := s.state.Rename(name, name+".broken"); err != nil {
+		return fmt.Errorf("set damaged state %s aside: %w", name, err)
+	}
+	return nil
+}
+
+func (s *Store) writeJSON(name string, v any) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := s.WriteState(name, append(data, '\n')); err != nil {
+		return fmt.Errorf("write state: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,158 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"sync"
+	"time"
+
+	"github.com/sidecert/sidecert/internal/cert"
+)
+
+// Options are the volumes and the modes of what is written there.
+type Options struct {
+	CertDir, StateDir string
+	// UID and GID own private keys and the folders that hold them; 0 and below leave them to whom we run as.
+	UID, GID int
+	// FilesPerms is the mode of private keys, FoldersPerms that of the folders that hold them.
+	FilesPerms, FoldersPerms fs.FileMode
+	Now                      func() time.Time
+}
+
+// Store is the two volumes. Its methods may be called side by side; those that write to CERT_DIR wait for each other.
+type Store struct {
+	certs, state FS
+	Options
+	own owner
+
+	// writing is held while CERT_DIR is changed or its digest taken, so that the watch never sees half of our own work.
+	writing sync.Mutex
+	known   map[string]string // by lineage, the digest of what CERT_DIR shows after our last write
+	targets sync.Mutex
+	journal sync.Mutex
+}
+
+// Open opens the volumes, which must be folders that exist.
+func Open(o Options) (*Store, error) {
+	certs, err := openVolume("CERT_DIR", o.CertDir)
+	if err != nil {
+		return nil, err
+	}
+	state, err := openVolume("STATE_DIR", o.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	return New(certs, state, o), nil
+}
+
+// New is Open for volumes that are open already.
+func New(certs, state FS, o Options) *Store {
+	return &Store{certs: certs, state: state, Options: o, own: owner{orKeep(o.UID), orKeep(o.GID)}, known: map[string]string{}}
+}
+
+func orKeep(id int) int {
+	if id <= 0 {
+		return -1
+	}
+	return id
+}
+
+func openVolume(variable, dir string) (FS, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, volumeError(variable, dir, err)
+	}
+	v, err := OpenDisk(dir)
+	if err != nil {
+		return nil, volumeError(variable, dir, err)
+	}
+	return v, nil
+}
+
+func volumeError(variable, dir string, err error) error {
+	return &cert.Error{Op: "open " + variable, Err: err,
+		Hint: fmt.Sprintf("%s must be a folder that user %d may write to: check the volume mounted at %s", variable, os.Getuid(), dir)}
+}
+
+// Lead makes this process the one that changes CERT_DIR, until the result is closed or the process ends; ErrLocked when
+// another sidecert is.
+func (s *Store) Lead() (io.Closer, error) { return s.certs.Lock(".sidecert.lock") }
+
+// certbotWait is how long a certbot that is at work is waited for; its own renewals take less, one certificate at a time.
+const certbotWait = 2 * time.Minute
+
+// change runs a change of a lineage while no certbot is at work in CERT_DIR, and remembers what it looks like afterwards.
+// certbot ends at once when it finds the lock taken, so nothing slow belongs in f.
+func (s *Store) change(ctx context.Context, lineage string, f func() error) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	lock, err := s.certbotLock(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	err = f()
+	s.known[lineage] = s.digest(lineage)
+	return err
+}
+
+func (s *Store) certbotLock(ctx context.Context) (io.Closer, error) {
+	patience, cancel := context.WithTimeout(ctx, certbotWait)
+	defer cancel()
+	for {
+		lock, err := s.certs.Lock(".certbot.lock")
+		if !errors.Is(err, ErrLocked) {
+			return lock, err
+		}
+		select {
+		case <-patience.Done():
+			return nil, fmt.Errorf("a certbot is at work in %s: %w", s.CertDir, err)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// Try proves that both volumes can do what a new version needs (write, sync, link, rename, read back), so that no
+// certificate is ordered that could not be stored. What it makes it removes.
+func (s *Store) Try() error {
+	if err := try(s.certs); err != nil {
+		return tryError("CERT_DIR", s.CertDir, err)
+	}
+	if err := try(s.state); err != nil {
+		return tryError("STATE_DIR", s.StateDir, err)
+	}
+	return nil
+}
+
+func tryError(variable, dir string, err error) error {
+	return &cert.Error{Op: "try to write to " + variable, Err: err,
+		Hint: fmt.Sprintf("nothing is ordered that could not be stored; make the volume at %s writable and free some space", dir)}
+}
+
+func try(v FS) error {
+	const name = ".sidecert.try"
+	data := make([]byte, 16<<10) // about what a version takes
+	if err := replace(v, name, data, 0o600); err != nil {
+		return err
+	}
+	back, err := v.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	if len(back) != len(data) {
+		return fmt.Errorf("%s: wrote %d bytes, read %d", name, len(data), len(back))
+	}
+	return v.Remove(name)
+}
+
+// WriteState puts a small file of STATE_DIR in place in one step.
+func (s *Store) WriteState(name string, data []byte) error {
+	if err := mkdirAll(s.state, path.Dir(name), 0o700); err != nil {
+		return err
+	}
+	return replace(s.state, name, data, 0o600)
+}
