@@ -1,0 +1,207 @@
+package renewal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/sidecert/sidecert/internal/cert"
+)
+
+// The keys of log attributes, spelled alike everywhere.
+const (
+	keyCert      = "cert"
+	keyNames     = "names"
+	keyNotAfter  = "not_after"
+	keyVersion   = "version"
+	keyContainer = "container"
+	keyAction    = "action"
+	keyAttempt   = "attempt"
+	keyNext      = "next"
+	keyElapsed   = "elapsed"
+	keyErr       = "err"
+	keyHint      = "hint"
+)
+
+// attemptTime is the longest that one attempt may take; every wait inside has a shorter limit of its own.
+const attemptTime = 15 * time.Minute
+
+var errKilled = errors.New("sidecert was killed in the middle of it")
+
+// obtain waits until the challenge path is served where that was never seen, and then makes one attempt. The outcome is in w
+// and, as far as later attempts need it, on disk.
+func (m *Manager) obtain(ctx context.Context, w *work, slots chan struct{}) {
+	if !m.challengeServed(ctx, w) {
+		return
+	}
+	select {
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
+	case <-ctx.Done():
+		w.result.Err = &cert.Error{Op: "attempt", Name: w.name, Kind: cert.KindInterrupted, Err: ctx.Err()}
+		return
+	}
+	// Another certificate may have found the CA busy or away since this one was decided on.
+	if at, held := m.notBefore(w, true, m.Now()); at.After(m.Now()) {
+		w.result.Next, w.result.Held = at, held
+		return
+	}
+	begun := m.Now()
+	if err := m.attempt(ctx, w); err != nil {
+		m.fail(w, err, m.Now())
+		return
+	}
+	m.succeed(w, begun)
+}
+
+// challengeServed holds the very first order of a name until its challenge path is served, or until that was waited for long
+// enough. It never holds a renewal.
+func (m *Manager) challengeServed(ctx context.Context, w *work) bool {
+	var first []string
+	for _, name := range w.spec.Names {
+		if !w.lineage.Issued() || !slices.Contains(w.lineage.Names(), name) {
+			first = append(first, name)
+		}
+	}
+	ordered := len(w.attempts.Ordered[setOf(w.spec.Names)]) > 0
+	if len(first) == 0 || ordered {
+		return true
+	}
+	err := m.Issuer.Preflight(ctx, w.spec, first)
+	switch {
+	case ctx.Err() != nil:
+		w.result.Err = &cert.Error{Op: "preflight", Name: w.name, Kind: cert.KindInterrupted, Err: ctx.Err()}
+		return false
+	case err == nil:
+		return true
+	case m.EnforcePreflight:
+		w.result.Err, w.result.Held, w.result.Next = err, "the challenge path is not served", m.Now().Add(time.Minute)
+		return false
+	}
+	text, hint := ErrorText(err)
+	m.Log.Warn("challenge path not served, ordering all the same", keyCert, w.name, keyErr, text, keyHint, hint)
+	return true
+}
+
+// attempt makes or resumes one order and stores the certificate. That it began is on disk before the first request.
+func (m *Manager) attempt(stop context.Context, w *work) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			m.Log.Error("attempt panicked: please report this", keyCert, w.name, keyErr, fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = &cert.Error{Op: "attempt", Name: w.name, Err: fmt.Errorf("panic: %v", p), Hint: "this is a fault of sidecert: please report it with the log"}
+		}
+	}()
+	ctx, cancel := context.WithTimeout(stop, attemptTime)
+	defer cancel()
+	w.attempts.Begun = m.Now()
+	if err := m.Store.SaveAttempts(w.name, w.attempts); err != nil {
+		return err
+	}
+	bundle, err := m.Issuer.Obtain(ctx, cert.Request{
+		Spec: w.spec, Stored: w.lineage, Order: w.attempts.Order,
+		Save: func(o *cert.Order) error { return m.saveOrder(w, o) },
+	})
+	if err != nil && ctx.Err() != nil && stop.Err() == nil {
+		return &cert.Error{Op: "attempt", Name: w.name, Err: fmt.Errorf("it took longer than %v: %w", attemptTime, err)}
+	}
+	if err != nil {
+		return err
+	}
+	l, err := m.Store.Save(ctx, w.name, w.spec, bundle)
+	if err != nil {
+		return err
+	}
+	w.lineage = l
+	return nil
+}
+
+// saveOrder puts an order on disk. One that the CA has not heard of yet counts for the guard from here on, whatever becomes of it.
+func (m *Manager) saveOrder(w *work, o *cert.Order) error {
+	w.attempts.Order = o
+	if o != nil && o.URL == "" {
+		w.attempts.Ordered = remember(w.attempts.Ordered, setOf(w.spec.Names), m.Now())
+		m.Log.Info("certificate ordered", keyCert, w.name, keyNames, w.spec.Names, "why", w.result.Why)
+	}
+	return m.Store.SaveAttempts(w.name, w.attempts)
+}
+
+func (m *Manager) succeed(w *work, begun time.Time) {
+	now := m.Now()
+	w.attempts = cert.Attempts{Ordered: w.attempts.Ordered, Issued: remember(w.attempts.Issued, setOf(w.spec.Names), now)}
+	if err := m.Store.SaveAttempts(w.name, w.attempts); err != nil {
+		m.Log.Warn("state not written", keyCert, w.name, keyErr, err)
+	}
+	m.release(w.spec.CA)
+	leaf := w.lineage.Leaf()
+	w.result = CertResult{Cert: w.name, Why: w.result.Why, Obtained: true, Next: cert.DueAt(leaf, w.spec.RenewBefore)}
+	m.Log.Info("certificate obtained", keyCert, w.name, keyNotAfter, leaf.NotAfter, keyVersion, w.lineage.Number,
+		keyNext, w.result.Next.UTC().Truncate(time.Second), keyElapsed, now.Sub(begun).Round(time.Millisecond))
+}
+
+// fail puts a failure and the time of the next try on disk.
+func (m *Manager) fail(w *work, err error, now time.Time) {
+	a := &w.attempts
+	a.Begun = time.Time{}
+	w.result.Err = err
+	e, _ := errors.AsType[*cert.Error](err)
+	if e == nil {
+		e = &cert.Error{}
+	}
+	switch e.Kind {
+	case cert.KindInterrupted:
+	case cert.KindUnreachable, cert.KindBusy:
+		w.result.Next = m.hold(w.spec.CA, e, now)
+	default:
+		a.Failures++
+		a.FailedAt, a.NotBefore = now.UTC(), e.NotBefore
+		a.Err, a.Hint = ErrorText(err)
+		a.Next = now.Add(jitter(backoff(a.Failures, e.Kind, m.lifetime(w)), rand.Float64())).UTC()
+		w.result.Next = later(a.Next, a.NotBefore)
+		m.release(w.spec.CA)
+	}
+	if err := m.Store.SaveAttempts(w.name, *a); err != nil {
+		m.Log.Warn("state not written", keyCert, w.name, keyErr, err)
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// hold keeps every certificate of a CA waiting, and returns until when.
+func (m *Manager) hold(ca cert.CA, e *cert.Error, now time.Time) time.Time {
+	m.holding.Lock()
+	defer m.holding.Unlock()
+	h, _ := m.Store.Hold(ca) // what cannot be read is written anew
+	if now.Before(h.Next) {
+		return later(h.Next, h.NotBefore) // another certificate has met the same and counted it
+	}
+	h.Tries++
+	h.Next = now.Add(unreachable(h.Tries)).UTC()
+	h.NotBefore = e.NotBefore
+	h.Err = e.Error()
+	if err := m.Store.SaveHold(ca, h); err != nil {
+		m.Log.Warn("state not written", keyErr, err)
+	}
+	return later(h.Next, h.NotBefore)
+}
+
+// release ends a hold: the CA has answered.
+func (m *Manager) release(ca cert.CA) {
+	m.holding.Lock()
+	defer m.holding.Unlock()
+	h, err := m.Store.Hold(ca)
+	if err != nil || h.Tries == 0 {
+		return
+	}
+	if err := m.Store.SaveHold(ca, cert.Hold{}); err != nil {
+		m.Log.Warn("state not written", keyErr, err)
+	}
+}

@@ -1,0 +1,206 @@
+// Package renewal keeps every lineage fresh. It compares what is wanted with what is stored, and what is stored with what is
+// served, and does what is missing; whatever a crash interrupts, the next pass repairs. How a certificate is obtained and how a
+// web server is told are others' work.
+package renewal
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sidecert/sidecert/internal/cert"
+	"github.com/sidecert/sidecert/internal/store"
+)
+
+// Issuer obtains certificates from a CA.
+type Issuer interface {
+	// Preflight waits until the challenge path of the names is served, and says why if it is not.
+	Preflight(ctx context.Context, spec cert.Spec, names []string) error
+	Obtain(ctx context.Context, req cert.Request) (cert.Bundle, error)
+}
+
+// Reloader makes web servers use what is stored.
+type Reloader interface {
+	Look(ctx context.Context, kept []cert.Kept) cert.Look
+}
+
+// Config is what a Manager works with.
+type Config struct {
+	Specs    []cert.Spec
+	Store    *store.Store
+	Issuer   Issuer
+	Reloader Reloader
+	// EnforcePreflight holds an order whose challenge path is not served, in place of a warning.
+	EnforcePreflight bool
+	// Beat is called when a pass has put files in the place of every certificate, and while the loop is alive.
+	Beat func(Health)
+	Now  func() time.Time
+	Log  *slog.Logger
+}
+
+// Health is what the manager says of itself.
+type Health struct {
+	// Missing are the certificates that have no files to serve, not even a placeholder.
+	Missing []string
+	// Ready is false until the first pass has looked at every certificate.
+	Ready bool
+}
+
+// Manager keeps the certificates of one configuration.
+type Manager struct {
+	Config
+	asks chan ask
+	// beats carries Health from the pass under way to the loop, which owns the last one.
+	beats chan Health
+	// warned are the messages that stand, owned by the pass: each is logged when it begins, not at every pass.
+	warned map[string]string
+	// holding is held while the hold of a CA is read and written: several attempts may meet the same trouble.
+	holding sync.Mutex
+}
+
+// New makes a manager; Run starts it.
+func New(c Config) *Manager {
+	if c.Beat == nil {
+		c.Beat = func(Health) {}
+	}
+	return &Manager{Config: c, asks: make(chan ask), beats: make(chan Health, 1), warned: map[string]string{}}
+}
+
+// Ask is what a person wants of one pass.
+type Ask struct {
+	// Names are the certificates asked for by hand; our own backoff does not hold them back. Empty means all that are due.
+	Names []string
+	// Force orders them whether they are due or not, and passes over the guard.
+	Force bool
+}
+
+type ask struct {
+	Ask
+	done chan Result // nil: nobody waits, and one pass serves all of those
+}
+
+const (
+	// tick is how often the loop shows that it is alive and compares the wall clock with what is due. Timers stop while a host
+	// sleeps and a wall clock jumps, so neither is trusted for longer.
+	tick = 10 * time.Second
+	// longest is the most that passes between two passes.
+	longest = time.Hour
+	// workers is how many certificates are worked on side by side.
+	workers = 4
+)
+
+// Look makes a running manager look at everything now.
+func (m *Manager) Look(ctx context.Context) {
+	select {
+	case m.asks <- ask{}:
+	case <-ctx.Done():
+	}
+}
+
+// Renew makes a running manager do a pass with a person's wishes, and returns its result.
+func (m *Manager) Renew(ctx context.Context, a Ask) (Result, error) {
+	done := make(chan Result, 1)
+	select {
+	case m.asks <- ask{a, done}:
+	case <-ctx.Done():
+		return Result{}, ctx.Err()
+	}
+	select {
+	case r := <-done:
+		return r, nil
+	case <-ctx.Done():
+		return Result{}, ctx.Err()
+	}
+}
+
+// Once does a single pass, for a command that runs without a daemon.
+func (m *Manager) Once(ctx context.Context, a Ask) Result {
+	return m.pass(ctx, a)
+}
+
+// Run does passes until ctx ends, and then waits for the one under way.
+func (m *Manager) Run(ctx context.Context) error {
+	var (
+		ticker  = time.NewTicker(tick)
+		wake    = time.NewTimer(0)
+		running chan Result // nil: no pass under way
+		serves  ask         // whom the pass under way is for
+		waiting = []ask{{}} // whom the next ones are for
+		next    = m.Now()   // when the next one is due
+		health  Health
+	)
+	defer ticker.Stop()
+	for {
+		if running == nil && len(waiting) == 0 && !m.Now().Before(next) {
+			waiting = append(waiting, ask{})
+		}
+		if running == nil && len(waiting) > 0 {
+			serves, waiting = waiting[0], waiting[1:]
+			running = make(chan Result, 1)
+			go func(done chan<- Result, a Ask) { done <- m.pass(ctx, a) }(running, serves.Ask)
+		}
+		if running == nil {
+			wake.Reset(next.Sub(m.Now()))
+		}
+		select {
+		case <-ctx.Done():
+			if running != nil {
+				<-running
+			}
+			return ctx.Err()
+		case r := <-running:
+			running, next = nil, r.Next
+			if serves.done != nil {
+				serves.done <- r
+			}
+		case a := <-m.asks:
+			if a.done != nil || !slices.ContainsFunc(waiting, func(w ask) bool { return w.done == nil }) {
+				waiting = append(waiting, a)
+			}
+		case health = <-m.beats:
+			m.Beat(health)
+		case <-ticker.C:
+			m.Beat(health)
+		case <-wake.C:
+		}
+	}
+}
+
+// beat tells the loop, if there is one, what the pass has found.
+func (m *Manager) beat(h Health) {
+	select {
+	case <-m.beats: // an older one that nobody has taken
+	default:
+	}
+	m.beats <- h
+}
+
+// warnOnce logs a standing condition when it begins or changes; with an empty message it is over.
+func (m *Manager) warnOnce(key, msg string, args ...any) {
+	if m.warned[key] == msg {
+		return
+	}
+	m.warned[key] = msg
+	if msg != "" {
+		m.Log.Warn(msg, args...)
+	}
+}
+
+// journal appends an event; the journal is for people, so that it cannot be written is no reason to stop.
+func (m *Manager) journal(e cert.Event) {
+	e.Time = m.Now().UTC()
+	if err := m.Store.Append(e); err != nil {
+		m.warnOnce("journal", "journal not written", "err", err)
+	}
+}
+
+// ErrorText is an error in words, and the hint that goes with it.
+func ErrorText(err error) (text, hint string) {
+	if e, ok := errors.AsType[*cert.Error](err); ok {
+		hint = e.Hint
+	}
+	return err.Error(), hint
+}

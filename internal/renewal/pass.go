@@ -1,0 +1,335 @@
+package renewal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sidecert/sidecert/internal/cert"
+)
+
+// Result is what became of every certificate in one pass.
+type Result struct {
+	Certs []CertResult
+	// Next is when the next pass is due.
+	Next time.Time
+}
+
+// CertResult is what became of one certificate.
+type CertResult struct {
+	Cert string
+	// Obtained says that a new version was stored.
+	Obtained bool
+	// Why the certificate was or is to be ordered; "" if it is not due.
+	Why cert.Why
+	// Held says why it was not ordered although it is wanted.
+	Held string
+	// Next is when it is looked at for renewal again.
+	Next time.Time
+	Err  error
+}
+
+// work is one certificate in one pass. The goroutine that obtains it owns it while it does.
+type work struct {
+	spec     cert.Spec
+	name     string
+	lineage  cert.Lineage
+	attempts cert.Attempts
+	byHand   bool
+	result   CertResult
+}
+
+// gather is how long a new version waits for others before the web containers are told, so that one reload serves all that
+// changed; a certificate that is slow to come holds up the others no longer than this.
+const gather = 5 * time.Second
+
+// minSane is a time that is past. A clock that is behind it is wrong, and nothing is ordered by it.
+var minSane = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+
+// pass brings everything up to date once: files first, so that web servers can start, then the CA, then the web containers.
+func (m *Manager) pass(ctx context.Context, a Ask) Result {
+	works := m.survey(ctx)
+	m.beat(healthOf(works))
+	var wanted []*work
+	for _, w := range works {
+		w.byHand = slices.ContainsFunc(a.Names, w.called)
+		force := a.Force && (w.byHand || len(a.Names) == 0)
+		if w.result.Err == nil && m.decide(w, force) {
+			wanted = append(wanted, w)
+		}
+	}
+	if len(wanted) > 0 {
+		if err := m.Store.Try(); err != nil {
+			wanted = m.holdAll(wanted, err)
+		} else {
+			m.warnOnce("storage", "")
+		}
+	}
+	look := m.carryOut(ctx, works, wanted)
+	r := m.conclude(works, look)
+	r.Certs = append(r.Certs, unknown(works, a)...)
+	return r
+}
+
+// survey reads every lineage, mends what was interrupted, and puts placeholders where there is nothing.
+func (m *Manager) survey(ctx context.Context) []*work {
+	lineages, _ := m.Store.Lineages() // one that cannot be read is met again below
+	names := cert.Match(m.Specs, lineages)
+	works := make([]*work, len(m.Specs))
+	for i, spec := range m.Specs {
+		w := &work{spec: spec, name: names[i]}
+		w.result.Cert = w.name
+		w.lineage, w.result.Err = m.open(ctx, w)
+		if err := w.result.Err; err != nil {
+			text, hint := ErrorText(err)
+			m.warnOnce("open "+w.name, "certificate held: its files cannot be used", keyCert, w.name, keyErr, text, keyHint, hint)
+		} else {
+			m.warnOnce("open "+w.name, "")
+		}
+		works[i] = w
+	}
+	for _, l := range lineages {
+		if l.Issued() && !slices.Contains(names, l.Name) {
+			m.warnOnce("unconfigured "+l.Name, "stored certificate is not configured and not renewed",
+				keyCert, l.Name, keyNames, l.Names(), keyNotAfter, l.Leaf().NotAfter)
+		}
+	}
+	return works
+}
+
+func (m *Manager) open(ctx context.Context, w *work) (cert.Lineage, error) {
+	did, err := m.Store.Mend(ctx, w.name)
+	if err != nil {
+		return cert.Lineage{}, err
+	}
+	if did != "" {
+		m.Log.Info("files mended", keyCert, w.name, "did", did)
+		m.journal(cert.Event{Kind: cert.EventRepaired, Cert: w.name, Action: did})
+	}
+	l, err := m.Store.Lineage(w.name)
+	if err != nil || l.Issued() || m.placeholderFits(l, w.spec) {
+		return l, err
+	}
+	if l, err = m.Store.Placeholder(ctx, w.name, w.spec.Names); err != nil {
+		return l, err
+	}
+	m.Log.Info("placeholder stored, so that the web server can start", keyCert, w.name, "dir", l.Dir)
+	m.journal(cert.Event{Kind: cert.EventPlaceholder, Cert: w.name, Names: w.spec.Names})
+	return l, nil
+}
+
+func (m *Manager) placeholderFits(l cert.Lineage, s cert.Spec) bool {
+	return l.Placeholder && cert.SameNames(l.Names(), s.Names) && m.Now().Before(l.Leaf().NotAfter)
+}
+
+func healthOf(works []*work) Health {
+	h := Health{Ready: true}
+	for _, w := range works {
+		if w.lineage.Leaf() == nil {
+			h.Missing = append(h.Missing, w.name)
+		}
+	}
+	return h
+}
+
+// called reports whether a person means this certificate by a name.
+func (w *work) called(name string) bool {
+	return name == w.name || name == w.spec.Name || slices.Contains(w.spec.Names, name)
+}
+
+// unknown are the results for what a person asked for and nobody configured.
+func unknown(works []*work, a Ask) []CertResult {
+	var results []CertResult
+	for _, name := range a.Names {
+		if !slices.ContainsFunc(works, func(w *work) bool { return w.called(name) }) {
+			results = append(results, CertResult{Cert: name, Err: &cert.Error{Op: "renew", Name: name,
+				Err: errors.New("it is not configured"), Hint: "`sidecert certificates` lists what is; DOMAINS says what is kept"}})
+		}
+	}
+	return results
+}
+
+// decide reports whether a certificate is to be ordered now. Otherwise the result says why not, or that it is not due.
+func (m *Manager) decide(w *work, force bool) bool {
+	now := m.Now()
+	why := cert.Wanted(w.spec, w.lineage, now)
+	if force && why == "" {
+		why = "it was asked for by hand"
+	}
+	w.result.Why = why
+	if w.attempts, w.result.Err = m.Store.Attempts(w.name); w.result.Err != nil {
+		return false
+	}
+	m.settleKilled(w)
+	if why == "" && w.attempts.Order != nil {
+		w.attempts.Order = nil // its certificate is stored
+		w.result.Err = m.Store.SaveAttempts(w.name, w.attempts)
+	}
+	if why == "" {
+		w.result.Next = cert.DueAt(w.lineage.Leaf(), w.spec.RenewBefore)
+		return false
+	}
+	if now.Before(minSane) {
+		m.warnOnce("clock", "clock is wrong: nothing is ordered until it is right", "now", now)
+		w.result.Held, w.result.Next = "the clock is wrong", now.Add(time.Minute)
+		return false
+	}
+	m.warnOnce("clock", "")
+	if w.lineage.Issued() && w.lineage.Server != "" && !cert.Staging(w.lineage.Server) && cert.Staging(w.spec.CA.Directory) {
+		m.warnOnce("staging "+w.name, "certificate of a production CA is not replaced by a staging one", keyCert, w.name,
+			keyHint, "unset STAGING, or give the rehearsal another name (test=example.org in DOMAINS)")
+		w.result.Held, w.result.Next = "a staging CA never replaces a production certificate", now.Add(longest)
+		return false
+	}
+	at, held := m.notBefore(w, force, now)
+	w.result.Next, w.result.Held = at, held
+	return !at.After(now)
+}
+
+// settleKilled counts an attempt that a killed process left behind as a failure, from when it began: a container that is killed
+// in a loop makes no more orders than one that stays up.
+func (m *Manager) settleKilled(w *work) {
+	a := &w.attempts
+	if a.Begun.IsZero() {
+		return
+	}
+	m.fail(w, &cert.Error{Op: "attempt", Name: w.name, Err: errKilled}, a.Begun)
+	m.Log.Warn("attempt was interrupted by a kill", keyCert, w.name, keyNext, w.result.Next)
+}
+
+// notBefore is when a wanted certificate may be ordered, and what holds it back until then.
+func (m *Manager) notBefore(w *work, force bool, now time.Time) (at time.Time, held string) {
+	at = now
+	later := func(t time.Time, why string) {
+		if t.After(at) {
+			at, held = t, why
+		}
+	}
+	a := w.attempts
+	if !w.byHand {
+		later(a.Next, fmt.Sprintf("the last of %d attempts failed: %s", a.Failures, a.Err))
+	}
+	later(a.NotBefore, "the CA asked to wait: "+a.Err)
+	hold, err := m.Store.Hold(w.spec.CA)
+	if err != nil {
+		later(now.Add(time.Minute), err.Error())
+	}
+	later(hold.Next, "the CA did not answer: "+hold.Err)
+	later(hold.NotBefore, "the CA asked all to wait: "+hold.Err)
+	if !force {
+		set := setOf(w.spec.Names)
+		free, why := guard(a.Ordered[set], a.Issued[set], m.lifetime(w), now)
+		later(free, why)
+		if free.After(now) {
+			m.warnOnce("guard "+w.name, "order held by the guard", keyCert, w.name, keyErr, why, keyNext, free,
+				keyHint, "this protects the CA's weekly limit; find out why so many were made")
+		} else {
+			m.warnOnce("guard "+w.name, "")
+		}
+	}
+	return at, held
+}
+
+func (m *Manager) lifetime(w *work) time.Duration {
+	if w.lineage.Issued() {
+		return cert.Lifetime(w.lineage.Leaf())
+	}
+	return assumedLifetime
+}
+
+func (m *Manager) holdAll(wanted []*work, err error) []*work {
+	text, hint := ErrorText(err)
+	m.warnOnce("storage", "nothing is ordered: storage failed", keyErr, text, keyHint, hint)
+	for _, w := range wanted {
+		w.result.Held, w.result.Next, w.result.Err = "storage failed", m.Now().Add(time.Minute), err
+	}
+	return nil
+}
+
+// carryOut obtains what is wanted, side by side, and compares what is stored with what is served: at once for what was stored
+// before, and again for what is new. It returns the last look.
+func (m *Manager) carryOut(ctx context.Context, works, wanted []*work) cert.Look {
+	var (
+		finished = make(chan *work)
+		looked   = make(chan cert.Look, 1)
+		slots    = make(chan struct{}, workers)
+		last     cert.Look
+		looking  bool
+		dirty    = slices.ContainsFunc(works, func(w *work) bool { return w.lineage.Issued() })
+		gathered = true // what is stored already waits for nobody
+		timer    = time.NewTimer(gather)
+	)
+	defer timer.Stop()
+	for _, w := range wanted {
+		go func() {
+			m.obtain(ctx, w, slots)
+			finished <- w
+		}()
+	}
+	kept := map[*work]cert.Kept{}
+	for _, w := range works {
+		if w.lineage.Issued() {
+			kept[w] = cert.Kept{Spec: w.spec, Lineage: w.lineage}
+		}
+	}
+	for under := len(wanted); under > 0 || looking || dirty; {
+		if dirty && !looking && (gathered || under == 0) {
+			dirty, looking = false, true
+			go func(now []cert.Kept) { looked <- m.Reloader.Look(ctx, now) }(inOrder(works, kept))
+		}
+		select {
+		case w := <-finished:
+			under--
+			m.report(ctx, w)
+			if w.result.Obtained {
+				kept[w] = cert.Kept{Spec: w.spec, Lineage: w.lineage}
+				if !dirty {
+					dirty, gathered = true, false
+					timer.Reset(gather)
+				}
+			}
+		case last = <-looked:
+			looking = false
+			m.reportLook(last)
+		case <-timer.C:
+			gathered = true
+		}
+	}
+	return last
+}
+
+func inOrder(works []*work, kept map[*work]cert.Kept) []cert.Kept {
+	var list []cert.Kept
+	for _, w := range works {
+		if k, ok := kept[w]; ok {
+			list = append(list, k)
+		}
+	}
+	return list
+}
+
+// conclude gathers the results and says when the next pass is due.
+func (m *Manager) conclude(works []*work, look cert.Look) Result {
+	now := m.Now()
+	r := Result{Next: now.Add(longest)}
+	sooner := func(t time.Time) {
+		if !t.IsZero() && t.Before(r.Next) {
+			r.Next = t
+		}
+	}
+	for _, w := range works {
+		if w.result.Err != nil && w.result.Next.IsZero() {
+			w.result.Next = now.Add(time.Minute)
+		}
+		sooner(w.result.Next)
+		r.Certs = append(r.Certs, w.result)
+	}
+	sooner(look.Next)
+	// Whatever says "now" again and again must not become a hot loop.
+	if floor := now.Add(100 * time.Millisecond); r.Next.Before(floor) {
+		r.Next = floor
+	}
+	return r
+}

@@ -1,0 +1,94 @@
+package renewal
+
+import (
+	"context"
+	"errors"
+
+	"github.com/sidecert/sidecert/internal/cert"
+)
+
+// report logs and journals what became of one certificate.
+func (m *Manager) report(ctx context.Context, w *work) {
+	err := w.result.Err
+	if w.result.Obtained {
+		m.warnOnce("ca "+w.spec.CA.ID(), "")
+		leaf := w.lineage.Leaf()
+		m.journal(cert.Event{Kind: cert.EventObtained, Cert: w.name, Names: w.lineage.Names(), Version: w.lineage.Number,
+			NotAfter: leaf.NotAfter, CA: w.lineage.Server, Next: w.result.Next})
+		return
+	}
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	text, hint := ErrorText(err)
+	e, _ := errors.AsType[*cert.Error](err)
+	if e != nil && (e.Kind == cert.KindUnreachable || e.Kind == cert.KindBusy) {
+		m.warnOnce("ca "+w.spec.CA.ID(), "CA does not serve us now, trying again", "ca", w.spec.CA.Directory, keyNext, w.result.Next, keyErr, text, keyHint, hint)
+		return
+	}
+	if w.result.Held != "" {
+		m.warnOnce("held "+w.name, "order held", keyCert, w.name, keyErr, text, keyHint, hint)
+		return
+	}
+	msg := "certificate not obtained"
+	if w.lineage.Issued() {
+		msg = "renewal failed"
+	}
+	args := []any{keyCert, w.name, keyAttempt, w.attempts.Failures, keyNext, w.result.Next, keyErr, text}
+	if w.lineage.Issued() {
+		args = append(args, keyNotAfter, w.lineage.Leaf().NotAfter)
+	}
+	if hint != "" {
+		args = append(args, keyHint, hint)
+	}
+	if e != nil && e.Kind == cert.KindPerson {
+		m.Log.Error(msg, args...)
+	} else {
+		m.Log.Warn(msg, args...)
+	}
+	m.journal(cert.Event{Kind: cert.EventFailed, Cert: w.name, Names: w.spec.Names, CA: w.spec.CA.Directory,
+		Attempt: w.attempts.Failures, Next: w.result.Next, Err: text, Hint: hint})
+}
+
+// reportLook logs and journals what has changed in the web containers.
+func (m *Manager) reportLook(look cert.Look) {
+	if look.Err != nil {
+		m.warnOnce("engine", "web containers not reached, reloading is off", keyErr, look.Err, keyHint, look.Hint)
+	} else {
+		m.warnOnce("engine", "")
+	}
+	for _, o := range look.Outcomes {
+		if !o.Changed {
+			continue
+		}
+		m.logOutcome(o)
+		e := cert.Event{Kind: cert.EventServed, Cert: o.Cert, Container: o.Container, Action: o.Action, Class: o.Class, Hint: o.Hint}
+		if o.Err != nil {
+			e.Err = o.Err.Error()
+		}
+		m.journal(e)
+	}
+}
+
+func (m *Manager) logOutcome(o cert.Outcome) {
+	args := []any{keyCert, o.Cert, keyContainer, o.Container}
+	if o.Action != "" {
+		args = append(args, keyAction, o.Action)
+	}
+	if o.Err != nil {
+		args = append(args, keyErr, o.Err)
+	}
+	if o.Hint != "" {
+		args = append(args, keyHint, o.Hint)
+	}
+	switch {
+	case o.Class == cert.Current:
+		m.Log.Info("certificate served", args...)
+	case o.Class == cert.Stale:
+		m.Log.Warn("old certificate still served", args...)
+	case o.Err != nil || o.Hint != "":
+		m.Log.Warn("reload not verified", append(args, "served", o.Class)...)
+	default:
+		m.Log.Info("certificate not served here", append(args, "served", o.Class)...)
+	}
+}
