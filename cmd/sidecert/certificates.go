@@ -1,0 +1,324 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/sidecert/sidecert/internal/cert"
+	"github.com/sidecert/sidecert/internal/config"
+	"github.com/sidecert/sidecert/internal/store"
+)
+
+var certificatesCommand = command{
+	name:  "certificates",
+	short: "list what is stored, served and due",
+	help: `Example: docker compose exec sidecert sidecert certificates example.org
+
+Lists every certificate that is configured or stored: its names, key, expiry, what each web container was last seen to serve, the next
+renewal and why, the last failure. With a NAME it says all that is known of that one.
+
+  --json  the same for programs; times in UTC (RFC 3339)
+`,
+	run: runCertificates,
+}
+
+// listed is one certificate as the command shows it.
+type listed struct {
+	Name        string     `json:"name"`
+	Names       []string   `json:"names"`
+	Configured  bool       `json:"configured"`
+	Stored      bool       `json:"stored"`
+	Placeholder bool       `json:"placeholder,omitempty"`
+	KeyType     string     `json:"key_type,omitempty"`
+	Version     int        `json:"version,omitempty"`
+	Issuer      string     `json:"issuer,omitempty"`
+	Serial      string     `json:"serial,omitempty"`
+	NotBefore   time.Time  `json:"not_before,omitzero"`
+	NotAfter    time.Time  `json:"not_after,omitzero"`
+	DaysLeft    int        `json:"days_left"`
+	Chain       []string   `json:"chain,omitempty"`
+	CA          string     `json:"ca,omitempty"`
+	Path        string     `json:"path"`
+	Served      []servedAt `json:"served"`
+	Next        time.Time  `json:"next_renewal,omitzero"`
+	Why         string     `json:"why,omitempty"`
+	Failure     *failure   `json:"last_failure,omitempty"`
+	Err         string     `json:"err,omitempty"`
+}
+
+type servedAt struct {
+	Container string     `json:"container"`
+	Class     cert.Class `json:"served"`
+	Seen      time.Time  `json:"seen_at,omitzero"`
+	Action    string     `json:"last_action,omitempty"`
+	Told      time.Time  `json:"told_at,omitzero"`
+	Err       string     `json:"err,omitempty"`
+}
+
+type failure struct {
+	Time     time.Time `json:"time"`
+	Attempts int       `json:"attempts"`
+	Err      string    `json:"err"`
+	Hint     string    `json:"hint,omitempty"`
+}
+
+func runCertificates(_ context.Context, in *invocation, flags *flag.FlagSet) error {
+	asJSON := flags.Bool("json", false, "")
+	names, err := parse(in, flags)
+	if err != nil {
+		return err
+	}
+	c, _, mistakes := config.Parse(in.environ, in.world)
+	s, err := openStore(in, c)
+	if err != nil {
+		return err
+	}
+	all, err := list(s, c.Specs, in.now())
+	if err != nil {
+		return err
+	}
+	if len(names) > 0 {
+		if all, err = pick(all, names); err != nil {
+			return err
+		}
+	}
+	switch {
+	case *asJSON:
+		err = writeJSON(in.stdout, all)
+	case len(names) > 0:
+		err = writeDetails(in.stdout, all, in.now())
+	default:
+		err = writeTable(in.stdout, all, in.now())
+	}
+	if err == nil {
+		err = mistakes // what is stored is shown all the same
+	}
+	return err
+}
+
+// list brings together what is configured, stored, served and tried.
+func list(s *store.Store, specs []cert.Spec, now time.Time) ([]listed, error) {
+	lineages, broken := s.Lineages()
+	targets, err := s.Targets()
+	if err != nil {
+		return nil, err
+	}
+	names := cert.Match(specs, lineages)
+	var all []listed
+	for i, spec := range specs {
+		l, err := s.Lineage(names[i])
+		all = append(all, describe(s, l, &spec, targets, now, err))
+	}
+	for _, l := range lineages {
+		if !slices.Contains(names, l.Name) {
+			all = append(all, describe(s, l, nil, targets, now, nil))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(broken)) {
+		if !slices.Contains(names, name) {
+			all = append(all, describe(s, cert.Lineage{Name: name}, nil, targets, now, broken[name]))
+		}
+	}
+	return all, nil
+}
+
+// describe makes a row; spec is nil for what is stored but not configured.
+func describe(s *store.Store, l cert.Lineage, spec *cert.Spec, targets map[string]cert.TargetState, now time.Time, err error) listed {
+	row := listed{Name: l.Name, Names: l.Names(), Configured: spec != nil, Stored: l.Issued(), Placeholder: l.Placeholder, Path: l.Dir, Served: []servedAt{}}
+	if spec != nil && !l.Issued() {
+		row.Names = spec.Names
+	}
+	if err != nil {
+		row.Err = err.Error()
+	}
+	if l.Issued() {
+		leaf := l.Leaf()
+		row.KeyType, row.Version, row.CA = string(cert.KeyTypeOf(leaf.PublicKey)), l.Number, l.Server
+		row.Issuer, row.Serial = leaf.Issuer.String(), fmt.Sprintf("%x", leaf.SerialNumber)
+		row.NotBefore, row.NotAfter = leaf.NotBefore, leaf.NotAfter
+		row.DaysLeft = int(leaf.NotAfter.Sub(now).Hours() / 24)
+		for _, c := range l.Chain {
+			row.Chain = append(row.Chain, c.Subject.String())
+		}
+	}
+	row.Served = servedOf(l.Name, targets)
+	if spec != nil {
+		describeNext(s, &row, *spec, l, now)
+	}
+	return row
+}
+
+func describeNext(s *store.Store, row *listed, spec cert.Spec, l cert.Lineage, now time.Time) {
+	a, err := s.Attempts(l.Name)
+	if err != nil {
+		row.Err = err.Error()
+		return
+	}
+	if a.Failures > 0 {
+		row.Failure = &failure{a.FailedAt, a.Failures, a.Err, a.Hint}
+	}
+	if why := cert.Wanted(spec, l, now); why != "" {
+		row.Why, row.Next = string(why), latest(now.UTC().Truncate(time.Second), a.Next, a.NotBefore)
+		return
+	}
+	row.Next, row.Why = cert.DueAt(l.Leaf(), spec.RenewBefore), "its lifetime has come that far"
+}
+
+func latest(times ...time.Time) time.Time { return slices.MaxFunc(times, time.Time.Compare) }
+
+func servedOf(lineage string, targets map[string]cert.TargetState) []servedAt {
+	served := []servedAt{}
+	for _, container := range slices.Sorted(maps.Keys(targets)) {
+		if v, ok := targets[container].Certs[lineage]; ok {
+			served = append(served, servedAt{container, v.Seen, v.SeenAt, v.Action, v.At, v.Err})
+		}
+	}
+	return served
+}
+
+func pick(all []listed, names []string) ([]listed, error) {
+	var picked []listed
+	for _, name := range names {
+		i := slices.IndexFunc(all, func(r listed) bool { return r.Name == name || slices.Contains(r.Names, name) })
+		if i < 0 {
+			return nil, &usageError{fmt.Sprintf("there is no certificate %s", name), "`sidecert certificates` lists them"}
+		}
+		picked = append(picked, all[i])
+	}
+	return picked, nil
+}
+
+func writeJSON(w io.Writer, all []listed) error {
+	if all == nil {
+		all = []listed{}
+	}
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(all)
+}
+
+func writeTable(w io.Writer, all []listed, now time.Time) error {
+	if len(all) == 0 {
+		_, err := fmt.Fprintln(w, "no certificates")
+		return err
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "NAME\tNAMES\tKEY\tEXPIRES\tLEFT\tSERVED\tNEXT RENEWAL\tSTATE")
+	for _, r := range all {
+		expires, left := "-", "-"
+		if r.Stored {
+			expires, left = r.NotAfter.UTC().Format(time.DateOnly), span(r.NotAfter.Sub(now))
+		}
+		next := "-"
+		if !r.Next.IsZero() {
+			next = "in " + span(r.Next.Sub(now))
+			if !r.Next.After(now) {
+				next = "now"
+			}
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, namesText(r), orDash(r.KeyType), expires, left, servedText(r), next, stateText(r, now))
+	}
+	return t.Flush()
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func namesText(r listed) string {
+	if len(r.Names) > 3 {
+		return fmt.Sprintf("%s and %d more", strings.Join(r.Names[:2], ","), len(r.Names)-2)
+	}
+	return orDash(strings.Join(r.Names, ","))
+}
+
+// servedText sums the containers up: the class they all show, or how many show the stored version.
+func servedText(r listed) string {
+	current := 0
+	for _, s := range r.Served {
+		if s.Class == cert.Current {
+			current++
+		}
+	}
+	switch {
+	case len(r.Served) == 0:
+		return "-"
+	case current == len(r.Served):
+		return "current"
+	case len(r.Served) == 1:
+		return string(r.Served[0].Class)
+	}
+	return fmt.Sprintf("%d of %d", current, len(r.Served))
+}
+
+func stateText(r listed, now time.Time) string {
+	switch {
+	case r.Err != "":
+		return "unusable: " + r.Err
+	case r.Failure != nil:
+		return fmt.Sprintf("failed %d times: %s", r.Failure.Attempts, r.Failure.Err)
+	case r.Placeholder:
+		return "placeholder, certificate to come"
+	case !r.Stored:
+		return "configured, nothing stored yet"
+	case !now.Before(r.NotAfter):
+		return "EXPIRED"
+	case !r.Configured:
+		return "not configured, not renewed"
+	}
+	return "ok"
+}
+
+func writeDetails(w io.Writer, all []listed, now time.Time) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for i, r := range all {
+		if i > 0 {
+			fmt.Fprintln(t)
+		}
+		line := func(key, value string) {
+			if value != "" {
+				fmt.Fprintf(t, "%s\t%s\n", key, value)
+			}
+		}
+		line("name", r.Name)
+		line("names", strings.Join(r.Names, ", "))
+		line("state", stateText(r, now))
+		line("path", r.Path)
+		if r.Stored {
+			line("version", fmt.Sprint(r.Version))
+			line("key", r.KeyType)
+			line("serial", r.Serial)
+			line("issuer", r.Issuer)
+			line("chain", strings.Join(r.Chain, " < "))
+			line("CA", r.CA)
+			line("valid from", r.NotBefore.UTC().Format(time.RFC3339))
+			line("expires", when(r.NotAfter, now))
+		}
+		if !r.Next.IsZero() {
+			line("next renewal", fmt.Sprintf("%s: %s", when(r.Next, now), r.Why))
+		}
+		for _, s := range r.Served {
+			told := ""
+			if s.Action != "" {
+				told = fmt.Sprintf(", told by %s at %s", s.Action, s.Told.UTC().Format(time.RFC3339))
+			}
+			line("served by "+s.Container, fmt.Sprintf("%s at %s%s", s.Class, s.Seen.UTC().Format(time.RFC3339), told))
+		}
+		if f := r.Failure; f != nil {
+			line("last failure", fmt.Sprintf("%s, %d in a row: %s", f.Time.UTC().Format(time.RFC3339), f.Attempts, f.Err))
+			line("what to do", f.Hint)
+		}
+	}
+	return t.Flush()
+}

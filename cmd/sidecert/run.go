@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"io"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/sidecert/sidecert/internal/cert"
+	"github.com/sidecert/sidecert/internal/renewal"
+	"github.com/sidecert/sidecert/internal/store"
+)
+
+var runCommand = command{
+	name:  "run",
+	short: "keep the certificates (the daemon)",
+	help: `Example: DOMAINS=example.org,www.example.org RELOAD=web sidecert run
+
+Keeps every configured certificate: a placeholder first, so that web servers start, then the CA's, then renewals for ever; and sees
+to it that the web containers serve them. SIGHUP: look at everything now. SIGTERM: end within 10 s, nothing half done.
+`,
+	run: func(ctx context.Context, in *invocation, flags *flag.FlagSet) error {
+		if err := noArguments(in, flags); err != nil {
+			return err
+		}
+		p, err := wire(in)
+		if err != nil {
+			return err
+		}
+		return p.daemon(ctx)
+	},
+}
+
+func (p *parts) daemon(ctx context.Context) error {
+	p.log.Info("sidecert started", "version", version, "certs", len(p.config.Specs), "dir", p.config.CertDir)
+	defer p.log.Info("sidecert stopped")
+	lead, err := p.lead(ctx)
+	if err != nil {
+		return ended(ctx, err)
+	}
+	defer lead.Close()
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var helpers sync.WaitGroup
+	defer helpers.Wait()
+	helpers.Go(func() { p.lookOnHangup(ctx) })
+	helpers.Go(func() { p.lookOnChange(ctx) })
+	helpers.Go(func() { p.serveControl(ctx) })
+	err = p.manager.Run(ctx)
+	cancel()
+	return ended(ctx, err)
+}
+
+// ended is nil where the daemon ended because it was told to.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// standby is how often a second sidecert looks whether the first is gone.
+const standby = 2 * time.Second
+
+// lead waits until this process is the one that changes CERT_DIR.
+func (p *parts) lead(ctx context.Context) (io.Closer, error) {
+	for said := false; ; {
+		lock, err := p.store.Lead()
+		if err == nil {
+			if said {
+				p.log.Info("the other sidecert is gone, taking over")
+			}
+			return lock, nil
+		}
+		if !errors.Is(err, store.ErrLocked) {
+			return nil, &cert.Error{Op: "lock CERT_DIR", Err: err, Hint: "the volume at " + p.config.CertDir + " must be writable and know locks"}
+		}
+		if !said {
+			p.log.Warn("another sidecert keeps this CERT_DIR, standing by", "dir", p.config.CertDir)
+			said = true
+		}
+		p.beat(renewal.Health{Ready: true})
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(standby):
+		}
+	}
+}
+
+func (p *parts) lookOnHangup(ctx context.Context) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangup:
+			p.log.Info("told by SIGHUP to look at everything")
+			p.manager.Look(ctx)
+		}
+	}
+}
+
+func (p *parts) lookOnChange(ctx context.Context) {
+	err := p.store.Watch(ctx, func() {
+		p.log.Info("files were changed from outside, looking at everything", "dir", p.config.CertDir)
+		p.manager.Look(ctx)
+	})
+	if ctx.Err() == nil {
+		p.log.Warn("changes of files are not noticed at once, only every hour", "err", err)
+	}
+}
