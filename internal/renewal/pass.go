@@ -257,22 +257,23 @@ func (m *Manager) carryOut(ctx context.Context, works, wanted []*work) cert.Look
 		slots    = make(chan struct{}, workers)
 		last     cert.Look
 		looking  bool
-		dirty    = slices.ContainsFunc(works, func(w *work) bool { return w.lineage.Issued() })
+		dirty    bool
 		gathered = true // what is stored already waits for nobody
 		timer    = time.NewTimer(gather)
 	)
 	defer timer.Stop()
-	for _, w := range wanted {
-		go func() {
-			m.obtain(ctx, w, slots)
-			finished <- w
-		}()
-	}
 	kept := map[*work]cert.Kept{}
 	for _, w := range works {
 		if w.lineage.Issued() {
 			kept[w] = cert.Kept{Spec: w.spec, Lineage: w.lineage}
 		}
+	}
+	dirty = len(kept) > 0
+	for _, w := range wanted {
+		go func() {
+			m.obtain(ctx, w, slots)
+			finished <- w
+		}()
 	}
 	for under := len(wanted); under > 0 || looking || dirty; {
 		if dirty && !looking && (gathered || under == 0) {
@@ -292,7 +293,7 @@ func (m *Manager) carryOut(ctx context.Context, works, wanted []*work) cert.Look
 			}
 		case last = <-looked:
 			looking = false
-			m.reportLook(last)
+			m.reportLook(ctx, last)
 		case <-timer.C:
 			gathered = true
 		}

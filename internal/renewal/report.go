@@ -51,7 +51,10 @@ func (m *Manager) report(ctx context.Context, w *work) {
 }
 
 // reportLook logs and journals what has changed in the web containers.
-func (m *Manager) reportLook(look cert.Look) {
+func (m *Manager) reportLook(ctx context.Context, look cert.Look) {
+	if ctx.Err() != nil {
+		return // what was seen of a look that was broken off says nothing
+	}
 	if look.Err != nil {
 		m.warnOnce("engine", "web containers not reached, reloading is off", keyErr, look.Err, keyHint, look.Hint)
 	} else {

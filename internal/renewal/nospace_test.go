@@ -1,0 +1,27 @@
+package renewal
+
+import (
+	"io"
+	"io/fs"
+	"syscall"
+
+	"github.com/sidecert/sidecert/internal/store"
+)
+
+// noSpace is a volume that has no room for anything.
+type noSpace struct{}
+
+func (noSpace) Create(string, fs.FileMode) (store.File, error) { return nil, syscall.ENOSPC }
+func (noSpace) Append(string, fs.FileMode) (store.File, error) { return nil, syscall.ENOSPC }
+func (noSpace) ReadFile(string) ([]byte, error)                { return nil, fs.ErrNotExist }
+func (noSpace) ReadDir(string) ([]fs.DirEntry, error)          { return nil, fs.ErrNotExist }
+func (noSpace) Lstat(string) (fs.FileInfo, error)              { return nil, fs.ErrNotExist }
+func (noSpace) Readlink(string) (string, error)                { return "", fs.ErrNotExist }
+func (noSpace) Mkdir(string, fs.FileMode) error                { return syscall.ENOSPC }
+func (noSpace) Symlink(string, string) error                   { return syscall.ENOSPC }
+func (noSpace) Link(string, string) error                      { return syscall.ENOSPC }
+func (noSpace) Rename(string, string) error                    { return syscall.ENOSPC }
+func (noSpace) Exchange(string, string) error                  { return syscall.ENOSPC }
+func (noSpace) Remove(string) error                            { return fs.ErrNotExist }
+func (noSpace) SyncDir(string) error                           { return syscall.ENOSPC }
+func (noSpace) Lock(string) (io.Closer, error)                 { return nil, syscall.ENOSPC }
