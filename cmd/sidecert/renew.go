@@ -38,28 +38,42 @@ func runRenew(ctx context.Context, in *invocation, flags *flag.FlagSet) error {
 	if err != nil {
 		return err
 	}
-	ask := renewal.Ask{Names: names, Force: *force}
-	all, err := askDaemon(ctx, c.StateDir, ask)
-	if errors.Is(err, errNoDaemon) {
-		all, err = renewAlone(ctx, in, ask)
-	}
+	all, err := renew(ctx, in, c, renewal.Ask{Names: names, Force: *force})
 	if err != nil {
 		return err
 	}
 	return tell(in.stdout, all, in.now())
 }
 
-// renewAlone does a pass in this process.
+// settling is how long a daemon may take from its lock to its socket, or back.
+const settling = 5 * time.Second
+
+// renew has the daemon do it, and does it in this process where there is none.
+func renew(ctx context.Context, in *invocation, c config.Config, ask renewal.Ask) ([]verdict, error) {
+	for end := time.Now().Add(settling); ; {
+		all, err := askDaemon(ctx, c.StateDir, ask)
+		if !errors.Is(err, errNoDaemon) {
+			return all, err
+		}
+		all, err = renewAlone(ctx, in, ask)
+		if !errors.Is(err, store.ErrLocked) {
+			return all, err
+		}
+		if time.Now().After(end) {
+			return nil, &cert.Error{Op: "renew", Err: errors.New("another sidecert keeps this CERT_DIR and does not answer in this STATE_DIR"),
+				Hint: "run the command in the container of the daemon: docker compose exec sidecert sidecert renew"}
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// renewAlone does a pass in this process; store.ErrLocked if a daemon keeps CERT_DIR after all.
 func renewAlone(ctx context.Context, in *invocation, ask renewal.Ask) ([]verdict, error) {
 	p, err := wire(in)
 	if err != nil {
 		return nil, err
 	}
 	lead, err := p.store.Lead()
-	if errors.Is(err, store.ErrLocked) {
-		return nil, &cert.Error{Op: "renew", Err: errors.New("another sidecert keeps this CERT_DIR and does not answer in this STATE_DIR"),
-			Hint: "run the command in the container of the daemon: docker compose exec sidecert sidecert renew"}
-	}
 	if err != nil {
 		return nil, err
 	}

@@ -89,14 +89,14 @@ func run(ctx context.Context) (err error) {
 	if err := until(ctx, "sidecert is healthy", func() bool { return sidecert(binary, environ, "healthcheck").Run() == nil }); err != nil {
 		return err
 	}
-	web, err := startWeb(filepath.Join(dir, "certs", "live", domain), filepath.Join(dir, "webroot"), ca.HTTPPort)
+	web, err := dockertest.StartWeb(filepath.Join(dir, "certs", "live", domain), filepath.Join(dir, "webroot"), ca.HTTPPort)
 	if err != nil {
 		return fmt.Errorf("start the web server: %w", err)
 	}
-	defer web.close()
-	engine.OnKill(func(_, signal string) { web.signal(signal) })
-	engine.Add(web.container())
-	say("sidecert has stored a placeholder, so the web server could start on https://%s.\n  It serves: %s", web.address(), describe(web.seen()))
+	defer web.Close()
+	engine.OnKill(func(_, signal string) { web.Signal(signal) })
+	engine.Add(web.Container("web"))
+	say("sidecert has stored a placeholder, so the web server could start on https://%s.\n  It serves: %s", web.Address(), describe(web.Seen(domain)))
 
 	if err := watch(ctx, ca.Roots, web, filepath.Join(dir, "certs", "live", domain, "fullchain.pem")); err != nil {
 		return err
@@ -135,13 +135,13 @@ func environment(dir string, ca *acmetest.CA, engine *dockertest.Engine) ([]stri
 }
 
 // watch follows what the web server shows until it has served the first certificate and all renewals.
-func watch(ctx context.Context, roots func() *x509.CertPool, web *web, stored string) error {
-	last := web.seen()
+func watch(ctx context.Context, roots func() *x509.CertPool, web *dockertest.Web, stored string) error {
+	last := web.Seen(domain)
 	for n := 0; n <= renewals; n++ {
-		if err := until(ctx, "another certificate is served", func() bool { return !web.seen().Equal(last) }); err != nil {
+		if err := until(ctx, "another certificate is served", func() bool { return !web.Seen(domain).Equal(last) }); err != nil {
 			return err
 		}
-		last = web.seen()
+		last = web.Seen(domain)
 		data, err := os.ReadFile(stored)
 		if err != nil {
 			return err

@@ -18,6 +18,7 @@ func (noSpace) ReadDir(string) ([]fs.DirEntry, error)          { return nil, fs.
 func (noSpace) Lstat(string) (fs.FileInfo, error)              { return nil, fs.ErrNotExist }
 func (noSpace) Readlink(string) (string, error)                { return "", fs.ErrNotExist }
 func (noSpace) Mkdir(string, fs.FileMode) error                { return syscall.ENOSPC }
+func (noSpace) Chown(string, int, int) error                   { return syscall.ENOSPC }
 func (noSpace) Symlink(string, string) error                   { return syscall.ENOSPC }
 func (noSpace) Link(string, string) error                      { return syscall.ENOSPC }
 func (noSpace) Rename(string, string) error                    { return syscall.ENOSPC }

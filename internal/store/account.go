@@ -56,7 +56,7 @@ func (s *Store) accountError(ca cert.CA, err error) error {
 // SaveAccount puts an account on disk; its key only once, twice over.
 func (s *Store) SaveAccount(ca cert.CA, a cert.Account) error {
 	dir := path.Join("accounts", ca.ID())
-	if err := mkdirAll(s.state, dir, 0o700); err != nil {
+	if err := mkdirAll(s.state, dir, 0o700, unowned); err != nil {
 		return fmt.Errorf("save account: %w", err)
 	}
 	key, err := cert.EncodeKey(a.Key)

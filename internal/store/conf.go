@@ -62,7 +62,7 @@ func (s *Store) writeConf(lineage string, spec cert.Spec, b cert.Bundle) error {
 	if slices.Equal(before, c.lines) {
 		return nil
 	}
-	if err := mkdirAll(s.certs, "renewal", 0o755); err != nil {
+	if err := mkdirAll(s.certs, "renewal", 0o755, unowned); err != nil {
 		return err
 	}
 	return replace(s.certs, confName(lineage), []byte(strings.Join(c.lines, "\n")+"\n"), publicPerm)

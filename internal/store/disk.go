@@ -95,6 +95,14 @@ func (d *Disk) Mkdir(name string, perm fs.FileMode) error {
 	return f.Close()
 }
 
+func (d *Disk) Chown(name string, uid, gid int) error {
+	f, err := d.root.Open(name) // by the descriptor: a name could be another folder by now
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Chown(uid, gid), f.Close())
+}
+
 // Exchange is renameat2(2) with RENAME_EXCHANGE, on folders that were opened through the root.
 func (d *Disk) Exchange(a, b string) error {
 	dirA, err := d.root.Open(path.Dir(a))

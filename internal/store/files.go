@@ -24,6 +24,8 @@ type FS interface {
 	Readlink(name string) (string, error)
 	// Mkdir makes one folder, with exactly this mode whatever the umask.
 	Mkdir(name string, perm fs.FileMode) error
+	// Chown gives a folder to a user and a group; -1 leaves either as it is.
+	Chown(name string, uid, gid int) error
 	Symlink(target, name string) error
 	Link(old, new string) error
 	Rename(old, new string) error
@@ -55,6 +57,12 @@ var (
 // owner is what a new file or folder gets besides its mode; -1 leaves it as it is.
 type owner struct{ uid, gid int }
 
+var unowned = owner{-1, -1}
+
+func (o owner) error(name string, err error) error {
+	return fmt.Errorf("give %s to user %d and group %d: %w", name, o.uid, o.gid, err)
+}
+
 // writeNew writes a file that must not exist, and has its contents on disk when it returns.
 func writeNew(v FS, name string, data []byte, perm fs.FileMode, own owner) (err error) {
 	f, err := v.Create(name, perm)
@@ -62,9 +70,9 @@ func writeNew(v FS, name string, data []byte, perm fs.FileMode, own owner) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if own.uid > 0 || own.gid > 0 {
+	if own != unowned {
 		if err := f.Chown(own.uid, own.gid); err != nil {
-			return fmt.Errorf("give %s to user %d and group %d: %w", name, own.uid, own.gid, err)
+			return own.error(name, err)
 		}
 	}
 	if _, err := f.Write(data); err != nil {
@@ -79,7 +87,7 @@ func replace(v FS, name string, data []byte, perm fs.FileMode) error {
 	if err := removeIfThere(v, temp); err != nil {
 		return err
 	}
-	if err := writeNew(v, temp, data, perm, owner{-1, -1}); err != nil {
+	if err := writeNew(v, temp, data, perm, unowned); err != nil {
 		return err
 	}
 	if err := v.Rename(temp, name); err != nil {
@@ -95,15 +103,15 @@ func removeIfThere(v FS, name string) error {
 	return nil
 }
 
-// mkdirAll makes a folder and those above it; the mode of those that stand already is left alone.
-func mkdirAll(v FS, name string, perm fs.FileMode) error {
+// mkdirAll makes a folder and those above it; the mode and owner of those that stand already are left alone.
+func mkdirAll(v FS, name string, perm fs.FileMode, own owner) error {
 	if name == "." {
 		return nil
 	}
-	if err := mkdirAll(v, path.Dir(name), perm); err != nil {
+	if err := mkdirAll(v, path.Dir(name), perm, own); err != nil {
 		return err
 	}
-	err := v.Mkdir(name, perm)
+	err := mkdir(v, name, perm, own)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
@@ -111,6 +119,16 @@ func mkdirAll(v FS, name string, perm fs.FileMode) error {
 		return err
 	}
 	return v.SyncDir(path.Dir(name))
+}
+
+func mkdir(v FS, name string, perm fs.FileMode, own owner) error {
+	if err := v.Mkdir(name, perm); err != nil || own == unowned {
+		return err
+	}
+	if err := v.Chown(name, own.uid, own.gid); err != nil {
+		return own.error(name, err)
+	}
+	return nil
 }
 
 func exists(v FS, name string) bool {

@@ -50,7 +50,7 @@ func (s *Store) archive(name string, b cert.Bundle) (n int, err error) {
 		return 0, err
 	}
 	dir := path.Join("archive", name)
-	if err := mkdirAll(s.certs, dir, s.FoldersPerms); err != nil {
+	if err := mkdirAll(s.certs, dir, s.FoldersPerms, s.own); err != nil {
 		return 0, err
 	}
 	n = 1
@@ -77,7 +77,7 @@ func (s *Store) write(at, file string, data []byte) error {
 	if file == cert.PrivkeyPEM {
 		return writeNew(s.certs, at, data, s.FilesPerms, s.own)
 	}
-	return writeNew(s.certs, at, data, publicPerm, owner{-1, -1})
+	return writeNew(s.certs, at, data, publicPerm, unowned)
 }
 
 // Placeholder makes a placeholder live in a lineage that has nothing, or only an older placeholder.
@@ -136,10 +136,10 @@ func (s *Store) install(name string, put func(dir, file string) error) error {
 	if _, err := s.finish(name); err != nil {
 		return err
 	}
-	if err := mkdirAll(s.certs, "live", s.FoldersPerms); err != nil {
+	if err := mkdirAll(s.certs, "live", s.FoldersPerms, s.own); err != nil {
 		return err
 	}
-	if err := s.certs.Mkdir(next, s.folderPerms(live)); err != nil {
+	if err := mkdir(s.certs, next, s.folderPerms(live), s.own); err != nil {
 		return err
 	}
 	for _, file := range cert.Files {
@@ -151,7 +151,7 @@ func (s *Store) install(name string, put func(dir, file string) error) error {
 		return err
 	}
 	if !exists(s.certs, path.Join(next, "README")) {
-		if err := writeNew(s.certs, path.Join(next, "README"), []byte(readme), publicPerm, owner{-1, -1}); err != nil {
+		if err := writeNew(s.certs, path.Join(next, "README"), []byte(readme), publicPerm, unowned); err != nil {
 			return err
 		}
 	}
@@ -299,7 +299,7 @@ func (s *Store) setAside(name string) (did string, err error) {
 			break
 		}
 		aside := path.Join("archive", name, ".broken-"+s.Now().UTC().Format("20060102T150405Z"))
-		if err := mkdirAll(s.certs, aside, 0o700); err != nil {
+		if err := mkdirAll(s.certs, aside, 0o700, unowned); err != nil {
 			return "", err
 		}
 		for _, file := range cert.Files {

@@ -151,7 +151,7 @@ func try(v FS) error {
 
 // WriteState puts a small file of STATE_DIR in place in one step.
 func (s *Store) WriteState(name string, data []byte) error {
-	if err := mkdirAll(s.state, path.Dir(name), 0o700); err != nil {
+	if err := mkdirAll(s.state, path.Dir(name), 0o700, unowned); err != nil {
 		return err
 	}
 	return replace(s.state, name, data, 0o600)

@@ -114,6 +114,12 @@ func TestKeyModeAndGroupAreAsConfigured(t *testing.T) {
 	if gid := info.Sys().(*syscall.Stat_t).Gid; info.Mode().Perm() != 0o640 || gid != 101 {
 		t.Errorf("key has mode %o and group %d, want 640 and 101", info.Mode().Perm(), gid)
 	}
+	for _, folder := range []string{"live", "live/example.org", "archive", "archive/example.org"} {
+		info, err := os.Stat(filepath.Join(dir, folder))
+		if err != nil || info.Sys().(*syscall.Stat_t).Gid != 101 {
+			t.Errorf("%s is not of group 101 (%v)", folder, err)
+		}
+	}
 }
 
 func TestPlaceholderLetsWebServersStartAndIsReplaced(t *testing.T) {

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/sidecert/sidecert/internal/acmetest"
+	"github.com/sidecert/sidecert/internal/cert"
+	"github.com/sidecert/sidecert/internal/config"
+	"github.com/sidecert/sidecert/internal/docker/dockertest"
+)
+
+// The scripts in testdata run the real program as a process of its own, beside a real CA (Pebble), a web server and a stand-in for
+// the engine, all in the test's process.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"sidecert": func() {
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+		defer stop()
+		os.Exit(run(ctx, &invocation{args: os.Args[1:], environ: os.Environ(), stdout: os.Stdout, stderr: os.Stderr, world: config.HostWorld(), now: time.Now}))
+	}})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:   "testdata",
+		Setup: setup,
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"serve": serve, "healthy": healthy, "orders": orders, "served": served, "terminate": terminate,
+		},
+	})
+}
+
+// around is what stands around sidecert in one script.
+type around struct {
+	ca     *acmetest.CA
+	engine *dockertest.Engine
+	web    *dockertest.Web
+}
+
+func setup(env *testscript.Env) error {
+	// A unix socket's path has at most 107 bytes, which the test's own folder may exceed.
+	dir, err := os.MkdirTemp("", "sc")
+	if err != nil {
+		return err
+	}
+	env.Defer(func() { os.RemoveAll(dir) })
+	ca, err := acmetest.Start(acmetest.Config{})
+	if err != nil {
+		return err
+	}
+	env.Defer(func() { ca.Close() })
+	engine, err := dockertest.Start(filepath.Join(dir, "docker.sock"))
+	if err != nil {
+		return err
+	}
+	env.Defer(func() { engine.Close() })
+	for _, volume := range []string{"certs", "state", "webroot"} {
+		if err := os.Mkdir(filepath.Join(dir, volume), 0o755); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "ca.pem"), []byte(ca.HTTPRoots), 0o644); err != nil {
+		return err
+	}
+	env.Vars = append(env.Vars,
+		"DOMAINS=a.example.test,www.a.example.test", "RELOAD=web", "ACME_CA="+ca.Directory, "ACME_CA_BUNDLE="+filepath.Join(dir, "ca.pem"),
+		"CERT_DIR="+filepath.Join(dir, "certs"), "STATE_DIR="+filepath.Join(dir, "state"), "WEBROOT="+filepath.Join(dir, "webroot"),
+		"DOCKER_HOST="+engine.Host())
+	env.Values["around"] = &around{ca: ca, engine: engine}
+	return nil
+}
+
+// serve starts the web server on the certificate of a lineage: serve NAME. It waits for its files, as Compose waits for health.
+func serve(ts *testscript.TestScript, _ bool, args []string) {
+	a := ts.Value("around").(*around)
+	live := filepath.Join(ts.Getenv("CERT_DIR"), "live", args[0])
+	poll(ts, "the web server starts", func() bool {
+		web, err := dockertest.StartWeb(live, ts.Getenv("WEBROOT"), a.ca.HTTPPort)
+		a.web = web
+		return err == nil
+	})
+	ts.Defer(a.web.Close)
+	a.engine.OnKill(func(_, signal string) { a.web.Signal(signal) })
+	a.engine.Add(a.web.Container("web"))
+}
+
+// healthy waits until `sidecert healthcheck` says so.
+func healthy(ts *testscript.TestScript, _ bool, _ []string) {
+	poll(ts, "sidecert is healthy", func() bool { return ts.Exec("sidecert", "healthcheck") == nil })
+}
+
+// orders checks how many certificates the CA was asked for: orders N.
+func orders(ts *testscript.TestScript, _ bool, args []string) {
+	if got := strconv.Itoa(ts.Value("around").(*around).ca.Requests()["newOrder"]); got != args[0] {
+		ts.Fatalf("the CA got %s orders, want %s", got, args[0])
+	}
+}
+
+// served waits until the web server shows the stored certificate of a lineage: served NAME.
+func served(ts *testscript.TestScript, _ bool, args []string) {
+	a := ts.Value("around").(*around)
+	poll(ts, "the stored certificate is served", func() bool {
+		data, err := os.ReadFile(filepath.Join(ts.Getenv("CERT_DIR"), "live", args[0], "cert.pem"))
+		if err != nil {
+			return false
+		}
+		chain, err := cert.ParseChain(data)
+		return err == nil && !cert.IsPlaceholder(chain[0]) && chain[0].Equal(a.web.Seen(args[0]))
+	})
+}
+
+// terminate sends SIGTERM, as Docker does, to what runs in the background.
+func terminate(ts *testscript.TestScript, _ bool, _ []string) {
+	for _, cmd := range ts.BackgroundCmds() {
+		ts.Check(cmd.Process.Signal(syscall.SIGTERM))
+	}
+}
+
+func poll(ts *testscript.TestScript, what string, done func() bool) {
+	for end := time.Now().Add(60 * time.Second); !done(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			ts.Fatalf("gave up waiting until %s", what)
+		}
+	}
+}

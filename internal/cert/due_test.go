@@ -1,0 +1,113 @@
+package cert_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/sidecert/sidecert/internal/cert"
+	"github.com/sidecert/sidecert/internal/cert/certtest"
+)
+
+const day = 24 * time.Hour
+
+var (
+	ca  = certtest.New()
+	now = time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
+)
+
+func TestDueAt(t *testing.T) {
+	cases := []struct {
+		life, renewBefore, wantLeft time.Duration
+		why                         string
+	}{
+		{90 * day, 0, 30 * day, "a third of the lifetime is left"},
+		{64 * day, 0, 512 * time.Hour, "a third of the lifetime is left"},
+		{45 * day, 0, 15 * day, "a third of the lifetime is left"},
+		{160 * time.Hour, 0, 80 * time.Hour, "half of a lifetime under 10 days is left"},
+		{6 * time.Hour, 0, 3 * time.Hour, "half of a lifetime under 10 days is left"},
+		{90 * day, 10 * day, 10 * day, "RENEW_BEFORE says so"},
+		{90 * day, 80 * day, 45 * day, "RENEW_BEFORE reaches the second half of the lifetime only"},
+	}
+	for _, c := range cases {
+		leaf := ca.Issue(now, c.life, "a.example").Chain[0]
+		got, want := cert.DueAt(leaf, c.renewBefore), leaf.NotAfter.Add(-c.wantLeft)
+		if !got.Equal(want) {
+			t.Errorf("DueAt(%v, %v) = %v, want %v (%s)", c.life, c.renewBefore, got, want, c.why)
+		}
+	}
+}
+
+func TestWanted(t *testing.T) {
+	const directory = "https://ca.example/dir"
+	good := cert.Lineage{Name: "a.example", Number: 1, Chain: ca.Issue(now.Add(-day), 90*day, "a.example", "192.0.2.1").Chain, Server: directory, Profile: "classic"}
+	spec := func(change func(*cert.Spec)) cert.Spec {
+		s := cert.Spec{Name: "a.example", Names: []string{"192.0.2.1", "a.example"}, CA: cert.CA{Directory: directory}}
+		if change != nil {
+			change(&s)
+		}
+		return s
+	}
+	lineage := func(change func(*cert.Lineage)) cert.Lineage {
+		l := good
+		change(&l)
+		return l
+	}
+	cases := []struct {
+		name string
+		s    cert.Spec
+		l    cert.Lineage
+		now  time.Time
+		want cert.Why
+	}{
+		{"all is well", spec(nil), good, now, ""},
+		{"nothing is stored", spec(nil), cert.Lineage{Name: "a.example"}, now, "there is no certificate yet"},
+		{"a placeholder", spec(nil), lineage(func(l *cert.Lineage) { l.Placeholder = true }), now, "there is no certificate yet"},
+		{"a name was added", spec(func(s *cert.Spec) { s.Names = append(s.Names, "b.example") }), good, now, "its names are to be 192.0.2.1, a.example, b.example"},
+		{"a name was removed", spec(func(s *cert.Spec) { s.Names = s.Names[1:] }), good, now, "its names are to be a.example"},
+		{"the same key type", spec(func(s *cert.Spec) { s.KeyType = cert.EC256 }), good, now, ""},
+		{"another key type", spec(func(s *cert.Spec) { s.KeyType = cert.RSA2048 }), good, now, "its key is to be rsa-2048"},
+		{"another CA", spec(func(s *cert.Spec) { s.CA.Directory = cert.LetsEncrypt }), good, now, "it is to come from " + cert.LetsEncrypt},
+		{"a staging CA", spec(func(s *cert.Spec) { s.CA.Directory = cert.LetsEncryptStaging }), good, now, ""},
+		{"a CA that is not known", spec(nil), lineage(func(l *cert.Lineage) { l.Server = "" }), now, ""},
+		{"another profile", spec(func(s *cert.Spec) { s.Profile = "shortlived" }), good, now, "its profile is to be shortlived"},
+		{"a day before it is due", spec(nil), good, now.Add(58 * day), ""},
+		{"when it is due", spec(nil), good, now.Add(59 * day), "it is due for renewal"},
+		{"expired", spec(nil), good, now.Add(89 * day), "it has expired"},
+		{"a clock of 1970", spec(nil), good, time.Unix(0, 0), ""},
+	}
+	for _, c := range cases {
+		if got := cert.Wanted(c.s, c.l, c.now); got != c.want {
+			t.Errorf("%s: Wanted() = %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+func TestMatch(t *testing.T) {
+	stored := func(lineage string, names ...string) cert.Lineage {
+		return cert.Lineage{Name: lineage, Number: 1, Chain: ca.Issue(now, day, names...).Chain}
+	}
+	spec := func(names ...string) cert.Spec { return cert.Spec{Name: names[0], Names: names} }
+	cases := []struct {
+		name     string
+		specs    []cert.Spec
+		lineages []cert.Lineage
+		want     []string
+	}{
+		{"nothing is stored", []cert.Spec{spec("a.example")}, nil, []string{"a.example"}},
+		{"the same names under another name", []cert.Spec{spec("a.example", "b.example")}, []cert.Lineage{stored("shop", "b.example", "a.example"), stored("a.example", "a.example")}, []string{"shop"}},
+		{"the first name", []cert.Spec{spec("a.example", "b.example")}, []cert.Lineage{stored("a.example", "a.example")}, []string{"a.example"}},
+		{"a sole overlap", []cert.Spec{spec("a.example", "b.example")}, []cert.Lineage{stored("b.example", "b.example")}, []string{"b.example"}},
+		{"two overlaps", []cert.Spec{spec("x.example", "a.example", "b.example")}, []cert.Lineage{stored("a.example", "a.example"), stored("b.example", "b.example")}, []string{"x.example"}},
+		{"an explicit name", []cert.Spec{{Name: "shop", Named: true, Names: []string{"a.example"}}}, []cert.Lineage{stored("a.example", "a.example")}, []string{"shop"}},
+		{"a lineage that is another's", []cert.Spec{spec("a.example"), spec("b.example")}, []cert.Lineage{stored("b.example", "a.example", "b.example")}, []string{"a.example", "b.example"}},
+	}
+	for _, c := range cases {
+		got := cert.Match(c.specs, c.lineages)
+		for i := range c.want {
+			if got[i] != c.want[i] {
+				t.Errorf("%s: Match() = %v, want %v", c.name, got, c.want)
+				break
+			}
+		}
+	}
+}

@@ -1,0 +1,182 @@
+package config
+
+import (
+	"io/fs"
+	"net/mail"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sidecert/sidecert/internal/cert"
+)
+
+var (
+	apiVersion     = regexp.MustCompile(`^[0-9]{1,3}\.[0-9]{1,3}$`)
+	composeProject = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,127}$`)
+	profileName    = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+	span           = regexp.MustCompile(`^([0-9]+)([dhm])$`)
+	octal          = regexp.MustCompile(`^[0-7]+$`)
+)
+
+func isOneOf(text string, values ...string) bool { return slices.Contains(values, text) }
+
+// choice is one of a few words, in any case; the first is the default, for where another one is written.
+func (p *parser) choice(variable, text string, values ...string) string {
+	if word := strings.ToLower(text); isOneOf(word, values...) {
+		return word
+	}
+	p.wrong(variable, text, "is none of its values; write %s", or(values))
+	return values[0]
+}
+
+// or joins words as a sentence does: "a, b or c".
+func or(values []string) string {
+	last := len(values) - 1
+	return strings.Join(values[:last], ", ") + " or " + values[last]
+}
+
+func (p *parser) boolean(variable, text string) bool {
+	switch strings.ToLower(text) {
+	case "1", "true", "yes", "on":
+		return true
+	case "0", "false", "no", "off":
+		return false
+	}
+	p.wrong(variable, text, "is neither yes nor no; write true or false")
+	return false
+}
+
+// maxSpan is longer than any certificate lives.
+const maxSpan = 3650
+
+// renewBefore is 0 for auto.
+func (p *parser) renewBefore(variable, text string) time.Duration {
+	if strings.EqualFold(text, "auto") {
+		return 0
+	}
+	m := span.FindStringSubmatch(strings.ToLower(text))
+	if m == nil {
+		if _, err := strconv.ParseUint(text, 10, 64); err == nil {
+			p.wrong(variable, text, "has no unit; write %.10sd for days, or h for hours, m for minutes", text)
+			return 0
+		}
+		p.wrong(variable, text, "is no duration; write e.g. 30d, 12h or 90m, or auto")
+		return 0
+	}
+	unit := map[string]time.Duration{"d": 24 * time.Hour, "h": time.Hour, "m": time.Minute}[m[2]]
+	n, err := strconv.ParseInt(m[1], 10, 32)
+	switch d := time.Duration(n) * unit; {
+	case err != nil || n > int64(maxSpan*24*time.Hour/unit):
+		p.wrong(variable, text, "is longer than %d days, which no certificate lives; write e.g. 30d, or auto", maxSpan)
+	case d == 0:
+		p.wrong(variable, text, "would renew after the expiry; write e.g. 30d, or auto")
+	default:
+		return d
+	}
+	return 0
+}
+
+func (p *parser) keyType(variable, text string) cert.KeyType {
+	kind := cert.KeyType(strings.ToLower(text))
+	if slices.Contains(cert.KeyTypes, kind) {
+		return kind
+	}
+	p.wrong(variable, text, "is no key type; write ec-256, ec-384, rsa-2048, rsa-3072 or rsa-4096")
+	return ""
+}
+
+func (p *parser) profile(variable, text string) string {
+	if text != "" && !profileName.MatchString(text) {
+		p.wrong(variable, text, "is no profile; write e.g. classic, tlsserver or shortlived")
+		return ""
+	}
+	return text
+}
+
+// email is a bare address: a CA takes no display name.
+func (p *parser) email(text string) string {
+	if text == "" {
+		return ""
+	}
+	bare := text
+	if len(text) > 7 && strings.EqualFold(text[:7], "mailto:") {
+		bare = text[7:]
+		p.mend("EMAIL", "mailto: was left out", bare)
+	}
+	address, err := mail.ParseAddress(bare)
+	if err == nil && address.Address == bare && len(bare) <= 254 {
+		return bare
+	}
+	if err == nil && address.Name != "" {
+		p.wrong("EMAIL", text, "has more than the address; write %s", address.Address)
+		return ""
+	}
+	p.wrong("EMAIL", text, "is not one address; write e.g. admin@example.org")
+	return ""
+}
+
+// id is the number of a user or group.
+func (p *parser) id(variable, text string, otherwise int) int {
+	// The highest number stands for "unchanged" in chown(2).
+	if n, err := strconv.ParseUint(text, 10, 32); err == nil && n < 1<<32-1 {
+		return int(n)
+	}
+	p.wrong(variable, text, "is no number; write the one that `id` shows in the web container, e.g. 101")
+	return otherwise
+}
+
+func (p *parser) mode(variable, text string) (fs.FileMode, bool) {
+	n, err := strconv.ParseUint(text, 8, 32)
+	if err != nil || !octal.MatchString(text) {
+		p.wrong(variable, text, "is no octal mode; write e.g. %s", defaultOf(variable))
+		return 0, false
+	}
+	if n > 0o777 {
+		p.wrong(variable, text, "has more than the bits for owner, group and others; write e.g. %s", defaultOf(variable))
+		return 0, false
+	}
+	return fs.FileMode(n), true
+}
+
+func (p *parser) filesPerms(text string) fs.FileMode {
+	const otherwise = 0o600
+	mode, ok := p.mode("FILES_PERMS", text)
+	switch {
+	case !ok:
+		return otherwise
+	case mode&0o007 != 0:
+		p.wrong("FILES_PERMS", text, "gives private keys to everybody on the machine; write 640 and FILES_GID=GROUP, with the web container in that group")
+		return otherwise
+	case mode&0o600 != 0o600 || mode&0o111 != 0:
+		p.wrong("FILES_PERMS", text, "is no mode for a file that its owner reads and writes; write 600 or 640")
+		return otherwise
+	}
+	return mode
+}
+
+func (p *parser) foldersPerms(text string) fs.FileMode {
+	const otherwise = 0o755
+	mode, ok := p.mode("FOLDERS_PERMS", text)
+	switch {
+	case !ok:
+		return otherwise
+	case mode&0o002 != 0:
+		p.wrong("FOLDERS_PERMS", text, "lets everybody on the machine replace private keys; write 755, 750 or 700")
+		return otherwise
+	case mode&0o700 != 0o700:
+		p.wrong("FOLDERS_PERMS", text, "shuts the owner out; write 755, 750 or 700")
+		return otherwise
+	}
+	return mode
+}
+
+// line is a text of one line with a bound, for what is compared or sent and follows no grammar.
+func (p *parser) line(variable, text string) string {
+	if strings.ContainsAny(text, "\n\t") || len(text) > 253 {
+		p.wrong(variable, text, "is not one line of at most 253 bytes")
+		return ""
+	}
+	return text
+}

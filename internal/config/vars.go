@@ -1,0 +1,153 @@
+package config
+
+import (
+	"fmt"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// vars are the variables as they are written; checking them is the other files' part. The comments are the README's table: a
+// field without one belongs to the row above it, and the tag "default" is a default for the table alone, where unset and
+// default are not the same to us.
+type vars struct {
+	// The certificates, one per line or separated by `;`. Names of one certificate are joined by commas; the first is the
+	// certificate's name unless `name=` stands before: `shop=shop.example.jp,www.shop.example.jp`. Upper case, trailing dots
+	// and commas, duplicates and Unicode names are put right with a notice.
+	Domains string `env:"DOMAINS"`
+	// The same one by one, counted from 0 without a gap, each with settings of its own.
+	Certs []certVars `envPrefix:"CERT_"`
+
+	// Contact of the ACME account: one address; optional.
+	Email string `env:"EMAIL"`
+	// The CA: `letsencrypt`, `letsencrypt-staging`, `zerossl`, `google`, `google-staging`, or the URL (https) of a directory.
+	ACMECA string `env:"ACME_CA" default:"letsencrypt"`
+	// Short for `ACME_CA=letsencrypt-staging`, for trying things out: browsers do not accept its certificates. Together with
+	// `ACME_CA` a mistake.
+	Staging string `env:"STAGING" envDefault:"false"`
+	// File with the PEM roots that sign the HTTPS of a CA of your own, at most 1 MiB. Not used for the CAs that have a name here.
+	ACMECABundle string `env:"ACME_CA_BUNDLE"`
+	// External account binding, both or none: `zerossl` and `google` ask for it. The HMAC key is base64url. With `_FILE` at
+	// the end, the variable names a file (Docker secret) that holds the value.
+	ACMEEABKID         string `env:"ACME_EAB_KID"`
+	ACMEEABHMACKey     string `env:"ACME_EAB_HMAC_KEY"`
+	ACMEEABKIDFile     string `env:"ACME_EAB_KID_FILE"`
+	ACMEEABHMACKeyFile string `env:"ACME_EAB_HMAC_KEY_FILE"`
+	// Order profile asked of the CA: `classic`, `tlsserver`, `shortlived` and what else it offers; unset leaves it to the CA.
+	ACMEProfile string `env:"ACME_PROFILE"`
+	// `false` registers no account; the URL of the terms is logged at registration.
+	AgreeTOS string `env:"AGREE_TOS" envDefault:"true"`
+	// Common name of the issuer whose chain is preferred among those that the CA offers.
+	PreferredChain string `env:"PREFERRED_CHAIN"`
+	// `ec-256`, `ec-384`, `rsa-2048`, `rsa-3072` or `rsa-4096`. Unset keeps the type of a stored certificate, and new ones get
+	// the default.
+	KeyType string `env:"KEY_TYPE" default:"ec-256"`
+	// Keep the private key over renewals.
+	ReuseKey string `env:"REUSE_KEY" envDefault:"false"`
+	// How long before expiry to renew, `30d` or `12h`, at most half of the lifetime. `auto`: when 1/3 of the lifetime is left,
+	// 1/2 below 10 days.
+	RenewBefore string `env:"RENEW_BEFORE" envDefault:"auto"`
+
+	// Folder for challenge files, `WEBROOT/.well-known/acme-challenge/TOKEN`; the web container serves it.
+	Webroot string `env:"WEBROOT" envDefault:"/var/www/certbot"`
+	// The certificate store, laid out as certbot's; the web container mounts it.
+	CertDir string `env:"CERT_DIR" envDefault:"/etc/letsencrypt"`
+	// Account keys, journal and locks: private, never mounted in the web container. In a container each of the three folders
+	// must be on a volume.
+	StateDir string `env:"STATE_DIR" envDefault:"/var/lib/sidecert"`
+	// Number of the user who owns private keys and their folders; needs the capability CHOWN. Unset: who sidecert runs as.
+	FilesUID string `env:"FILES_UID"`
+	// Number of the group of private keys and their folders; with `FILES_PERMS=640` the way for web servers that are not root.
+	FilesGID string `env:"FILES_GID" envDefault:"0"`
+	// Octal mode of private keys, `600` to `660`: others never get at them.
+	FilesPerms string `env:"FILES_PERMS" envDefault:"600"`
+	// Octal mode of the folders that hold private keys, `700` to `775`.
+	FoldersPerms string `env:"FOLDERS_PERMS" envDefault:"755"`
+
+	// Web containers to reload: `TARGET[:ACTION]`, separated by comma, newline or `;`. TARGET is a Compose service of the own
+	// project, `PROJECT/SERVICE`, a container name, or `label=KEY[=VALUE]`; ACTION is `auto` (default), `HUP`, `USR1`, `USR2`,
+	// `restart`, or `exec=COMMAND`, which runs to the next newline or `;` and knows no shell. `off`: none, by choice.
+	Reload string `env:"RELOAD"`
+	// ACTION for when the old certificate is still served after the first one; unset does nothing more.
+	ReloadFallback string `env:"RELOAD_FALLBACK"`
+	// Where a TLS handshake proves the reload: `auto` dials each target, `[CERT=]HOST:PORT`, several separated by commas, dials
+	// those, `off` none. CERT is a certificate's name.
+	Verify string `env:"VERIFY" envDefault:"auto"`
+	// Before the first order of a name a test file is fetched from the web container: `warn` waits for it up to 60 s and then
+	// orders, `enforce` holds the order, `off`.
+	Preflight string `env:"PREFLIGHT" envDefault:"warn"`
+
+	// `debug`, `info`, `warn` or `error`.
+	LogLevel string `env:"LOG_LEVEL" envDefault:"info"`
+	// `text` or `json`.
+	LogFormat string `env:"LOG_FORMAT" envDefault:"text"`
+	// The engine's address: `unix:///PATH` or `tcp://HOST:PORT`. Without an engine certificates are still kept, but nobody is
+	// reloaded.
+	DockerHost string `env:"DOCKER_HOST" envDefault:"unix:///var/run/docker.sock"`
+	// TLS to the engine, and the folder with `ca.pem`, `cert.pem` and `key.pem`.
+	DockerTLSVerify string `env:"DOCKER_TLS_VERIFY" envDefault:"false"`
+	DockerCertPath  string `env:"DOCKER_CERT_PATH"`
+	// Version of the engine's API, like `1.41`; unset negotiates it.
+	DockerAPIVersion string `env:"DOCKER_API_VERSION"`
+	// The own Compose project, where sidecert cannot find its own container to read it from.
+	ComposeProjectName string `env:"COMPOSE_PROJECT_NAME"`
+}
+
+// certVars are the variables of one certificate, CERT_n_….
+type certVars struct {
+	// Names of this certificate, joined by commas.
+	Domains string `env:"DOMAINS"`
+	// Name of this certificate and of its folder under `live/`: letters, digits, `.`, `_` and `-`, at most 200. Default: the
+	// first of its names.
+	Name string `env:"NAME"`
+	// As `WEBROOT`, also name by name: `a.example=/var/www/a,b.example=/var/www/b`.
+	Webroot string `env:"WEBROOT"`
+	// As the variables without `CERT_0_` (`ACME_PROFILE` for `PROFILE`), for this certificate alone. With an `ACME_CA` of its
+	// own it needs its own binding too, which may also come by `_FILE`.
+	KeyType            string `env:"KEY_TYPE"`
+	Profile            string `env:"PROFILE"`
+	RenewBefore        string `env:"RENEW_BEFORE"`
+	Reload             string `env:"RELOAD"`
+	Verify             string `env:"VERIFY"`
+	ACMECA             string `env:"ACME_CA"`
+	ACMEEABKID         string `env:"ACME_EAB_KID"`
+	ACMEEABHMACKey     string `env:"ACME_EAB_HMAC_KEY"`
+	ACMEEABKIDFile     string `env:"ACME_EAB_KID_FILE"`
+	ACMEEABHMACKeyFile string `env:"ACME_EAB_HMAC_KEY_FILE"`
+
+	// number is the n of CERT_n_.
+	number int
+}
+
+// variable is the full name of one of the certificate's.
+func (c certVars) variable(name string) string { return fmt.Sprintf("CERT_%d_%s", c.number, name) }
+
+// notYet are variables whose feature this version does not have.
+var notYet = []string{
+	"PRE_HOOK", "DEPLOY_HOOK", "POST_HOOK", "EXTRA_FILES", "NOTIFY_URLS", "NOTIFY_URLS_FILE", "NOTIFY_ON", "HEARTBEAT_URL",
+	"HEARTBEAT_URL_FILE", "EXPIRY_WARNING", "EXPIRY_CRITICAL", "LISTEN", "ADOPT", "DISCOVER",
+}
+
+// fill puts texts, by name, into a struct of text fields. Only the reflection over our own structs can fail in it.
+func fill(into any, texts map[string]string) {
+	if err := env.ParseWithOptions(into, env.Options{Environment: texts}); err != nil {
+		panic(err)
+	}
+}
+
+// params are the variables that the fields of a struct name.
+func params(of any) []env.FieldParams {
+	list, err := env.GetFieldParamsWithOptions(of, env.Options{Environment: map[string]string{}})
+	if err != nil {
+		panic(err)
+	}
+	return list
+}
+
+func defaultOf(name string) string {
+	for _, param := range params(&vars{}) {
+		if param.Key == name {
+			return param.DefaultValue
+		}
+	}
+	return ""
+}
