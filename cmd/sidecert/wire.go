@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"slices"
@@ -33,7 +34,7 @@ func wire(in *invocation) (*parts, error) {
 	}
 	p := &parts{config: c, log: logger(in.stderr, c)}
 	for _, n := range notices {
-		p.log.Log(nil, n.Level, n.Text, "variable", n.Variable)
+		p.log.Log(context.Background(), n.Level, n.Text, "variable", n.Variable)
 	}
 	if p.store, err = openStore(in, c); err != nil {
 		return nil, err

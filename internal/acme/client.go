@@ -1,0 +1,108 @@
+package acme
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	xacme "golang.org/x/crypto/acme"
+
+	"github.com/sidecert/sidecert/internal/cert"
+)
+
+// directoryLife is how long a directory is believed. The library never reads it again, but CAs add profiles and move URLs.
+const directoryLife = 24 * time.Hour
+
+// authority is a CA with the account that is used there, shared by all certificates that come from it.
+type authority struct {
+	ca   cert.CA
+	http *http.Client
+	// gate is held while client is looked at or made. It is a channel because whoever waits for it must be able to give up:
+	// the library's own mutexes, held across requests while it reads the directory or asks for its account, allow no such
+	// thing. A client that came through the gate has both and never waits for them again.
+	gate   chan struct{}
+	client *client
+}
+
+// client speaks to one CA with one account. It is not changed after it is made: an account that is registered anew has a new one.
+//
+// One mutex of the library is still held across requests, around newNonce when the pool is empty: a CA that is stuck there
+// holds up its other orders by the 10 s that it has for its headers.
+type client struct {
+	*Issuer
+	ca      cert.CA
+	http    *http.Client
+	lib     *xacme.Client
+	dir     xacme.Directory
+	account cert.Account
+	opened  time.Time
+}
+
+// client returns the one for a CA. It is opened at its first use, after a day, and when lost is the present one, whose
+// account the CA does not know any more.
+func (i *Issuer) client(ctx context.Context, ca cert.CA, lost *client) (*client, error) {
+	a, err := i.authority(ca)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case a.gate <- struct{}{}:
+		defer func() { <-a.gate }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if a.client != nil && a.client != lost && i.config.Now().Sub(a.client.opened) < directoryLife {
+		return a.client, nil
+	}
+	c, err := i.open(ctx, a, lost != nil && lost == a.client)
+	if err != nil {
+		return nil, err
+	}
+	a.client = c
+	return c, nil
+}
+
+func (i *Issuer) authority(ca cert.CA) (*authority, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	id := ca.ID()
+	if a := i.authorities[id]; a != nil {
+		return a, nil
+	}
+	client, err := newHTTPClient(ca, i.config.Log)
+	if err != nil {
+		return nil, &cert.Error{Op: "directory", Kind: cert.KindPerson, Err: err, Hint: "ACME_CA_BUNDLE must name a file with PEM certificates"}
+	}
+	a := &authority{ca: ca, http: client, gate: make(chan struct{}, 1)}
+	i.authorities[id] = a
+	return a, nil
+}
+
+// open reads the directory and signs in.
+func (i *Issuer) open(ctx context.Context, a *authority, register bool) (*client, error) {
+	c := &client{
+		Issuer: i,
+		ca:     a.ca,
+		http:   a.http,
+		opened: i.config.Now(),
+		lib: &xacme.Client{
+			HTTPClient:   a.http,
+			DirectoryURL: a.ca.Directory,
+			UserAgent:    i.config.UserAgent,
+			RetryBackoff: func(n int, _ *http.Request, resp *http.Response) time.Duration { return i.backoff(n, resp) },
+		},
+	}
+	dir, err := c.lib.Discover(ctx)
+	if err != nil {
+		return nil, i.failure("directory", "", err)
+	}
+	if dir.NonceURL == "" || dir.RegURL == "" {
+		return nil, i.failure("directory", "", fmt.Errorf("%s lacks newNonce or newAccount", a.ca.Directory))
+	}
+	c.dir = dir
+	if err := c.signIn(ctx, register); err != nil {
+		return nil, err
+	}
+	return c, nil
+}

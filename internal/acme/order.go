@@ -1,0 +1,288 @@
+package acme
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	xacme "golang.org/x/crypto/acme"
+
+	"github.com/sidecert/sidecert/internal/cert"
+)
+
+// processingLimit is how long one attempt waits for an order. The next one goes on waiting for the same order.
+const processingLimit = 10 * time.Minute
+
+// maxAuthorizations is above what any CA puts in a certificate (Let's Encrypt: 100 names).
+const maxAuthorizations = 250
+
+// work is an order at the CA with what belongs to it here.
+type work struct {
+	spec  cert.Spec
+	keys  keys
+	order *xacme.Order
+}
+
+// deadOrder wraps the error of an order from which no certificate will ever come, so that it is not resumed.
+type deadOrder struct{ err error }
+
+func (d *deadOrder) Error() string { return d.err.Error() }
+
+// begin resumes the request's order if it is of use, else it makes a new one.
+func (c *client) begin(ctx context.Context, req cert.Request) (*work, error) {
+	if req.Order == nil {
+		return c.newOrder(ctx, req, nil)
+	}
+	keys, err := keysOf(req.Order, req)
+	if err != nil {
+		c.config.Log.Info("order of an earlier attempt dropped", "cert", req.Spec.Name, "err", err)
+		return c.dropAndOrder(ctx, req)
+	}
+	if req.Order.URL == "" {
+		return c.newOrder(ctx, req, keys)
+	}
+	order, err := c.getOrder(ctx, req.Order.URL)
+	switch {
+	case isGone(err):
+		return c.dropAndOrder(ctx, req)
+	case err != nil:
+		return nil, c.failure("order", req.Spec.Name, err)
+	case isDead(order.Status):
+		return c.dropAndOrder(ctx, req)
+	}
+	c.config.Log.Info("order of an earlier attempt resumed", "cert", req.Spec.Name, "status", order.Status)
+	return &work{spec: req.Spec, keys: *keys, order: order}, nil
+}
+
+func (c *client) dropAndOrder(ctx context.Context, req cert.Request) (*work, error) {
+	if err := req.Save(nil); err != nil {
+		return nil, &cert.Error{Op: "save", Name: req.Spec.Name, Err: fmt.Errorf("drop the old order: %w", err)}
+	}
+	return c.newOrder(ctx, req, nil)
+}
+
+// newOrder asks for a new order, RFC 8555 §7.4. The key and the request for its certificate are on disk before that, and the
+// order's URL before anything else happens: from then on a crash leads to this order again, not to another.
+func (c *client) newOrder(ctx context.Context, req cert.Request, k *keys) (*work, error) {
+	if err := c.checkProfile(req.Spec); err != nil {
+		return nil, err
+	}
+	if k == nil {
+		made, err := newKeys(req)
+		if err != nil {
+			return nil, &cert.Error{Op: "order", Name: req.Spec.Name, Kind: cert.KindPerson, Err: err}
+		}
+		k = made
+	}
+	stored, err := k.order(req.Spec, c.config.Now())
+	if err != nil {
+		return nil, &cert.Error{Op: "order", Name: req.Spec.Name, Err: err}
+	}
+	if err := saveOrder(req, stored); err != nil {
+		return nil, err
+	}
+	order, err := c.postOrder(ctx, req.Spec)
+	if err != nil {
+		return nil, c.failure("order", req.Spec.Name, err)
+	}
+	stored.URL, stored.Expires = order.URI, order.Expires
+	if err := saveOrder(req, stored); err != nil {
+		return nil, err
+	}
+	return &work{spec: req.Spec, keys: *k, order: order}, nil
+}
+
+func saveOrder(req cert.Request, order cert.Order) error {
+	if err := req.Save(&order); err != nil {
+		return &cert.Error{Op: "save", Name: req.Spec.Name, Err: fmt.Errorf("save the order: %w", err)}
+	}
+	return nil
+}
+
+// checkProfile asks the directory first, because its answer is better than the CA's: it has the names of the profiles.
+func (c *client) checkProfile(spec cert.Spec) error {
+	if spec.Profile == "" {
+		return nil
+	}
+	if _, ok := c.dir.Profiles[xacme.ProfileName(spec.Profile)]; ok {
+		return nil
+	}
+	hint := "this CA has no profiles: take ACME_PROFILE away"
+	if len(c.dir.Profiles) > 0 {
+		var offered []string
+		for _, name := range slices.Sorted(maps.Keys(c.dir.Profiles)) {
+			offered = append(offered, string(name))
+		}
+		hint = "this CA has the profiles " + clean(strings.Join(offered, ", "), maxWords)
+	}
+	return &cert.Error{Op: "order", Name: spec.Name, Kind: cert.KindPerson, Err: fmt.Errorf("no profile %q at %s", spec.Profile, c.ca.Directory), Hint: hint}
+}
+
+// identifier is RFC 8555 §9.7.7's, and RFC 8738's for addresses.
+type identifier struct {
+	Type  string `json:"type"`
+	Value string `json:"value"`
+}
+
+// orderRequest is the payload of newOrder, RFC 8555 §7.4, with the profile of draft-ietf-acme-profiles.
+type orderRequest struct {
+	Identifiers []identifier `json:"identifiers"`
+	Profile     string       `json:"profile,omitempty"`
+}
+
+func (c *client) postOrder(ctx context.Context, spec cert.Spec) (*xacme.Order, error) {
+	ask := orderRequest{Profile: spec.Profile}
+	for _, name := range spec.Names {
+		kind := "dns"
+		if net.ParseIP(name) != nil {
+			kind = "ip"
+		}
+		ask.Identifiers = append(ask.Identifiers, identifier{kind, name})
+	}
+	resp, err := c.post(ctx, c.dir.OrderURL, ask)
+	if err != nil {
+		return nil, err
+	}
+	order, err := readOrder(resp, resp.Header.Get("Location"))
+	if err == nil && order.URI == "" {
+		err = errors.New("the CA gave the order no URL")
+	}
+	return order, err
+}
+
+// readOrder reads an order object, RFC 8555 §7.1.3.
+func readOrder(resp *http.Response, url string) (*xacme.Order, error) {
+	var wire struct {
+		Status         string
+		Expires        time.Time
+		Authorizations []string
+		Finalize       string
+		Certificate    string
+	}
+	body, _ := io.ReadAll(resp.Body) // cannot fail: it is in memory
+	if err := json.Unmarshal(body, &wire); err != nil {
+		return nil, fmt.Errorf("the CA's order cannot be read: %w", err)
+	}
+	return checked(&xacme.Order{
+		URI: url, Status: wire.Status, Expires: wire.Expires,
+		AuthzURLs: wire.Authorizations, FinalizeURL: wire.Finalize, CertURL: wire.Certificate,
+	})
+}
+
+func checked(order *xacme.Order) (*xacme.Order, error) {
+	if len(order.AuthzURLs) > maxAuthorizations {
+		return nil, fmt.Errorf("the CA's order has %d authorizations", len(order.AuthzURLs))
+	}
+	return order, nil
+}
+
+func (c *client) getOrder(ctx context.Context, url string) (*xacme.Order, error) {
+	var order *xacme.Order
+	err := c.again(ctx, func() (err error) {
+		order, err = c.lib.GetOrder(ctx, url)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return checked(order)
+}
+
+// finalize sends the request for the certificate, RFC 8555 §7.4. What becomes of it is read from the order, never from a
+// failure to hear the answer: the CA may have begun, and a second order would be a second certificate.
+func (c *client) finalize(ctx context.Context, w *work) error {
+	err := c.postFinalize(ctx, w)
+	if err == nil {
+		return nil
+	}
+	if !isLost(err) && !isTheirs(err) && !isProblem(err, "orderNotReady") {
+		return c.finalizeFailed(w, err)
+	}
+	w.order.Status = xacme.StatusPending // which is to be seen
+	if waited := c.await(ctx, w, xacme.StatusPending); waited != nil {
+		return waited
+	}
+	if w.order.Status != xacme.StatusReady {
+		return nil
+	}
+	if err := c.postFinalize(ctx, w); err != nil {
+		return c.finalizeFailed(w, err)
+	}
+	return nil
+}
+
+func (c *client) postFinalize(ctx context.Context, w *work) error {
+	resp, err := c.post(ctx, w.order.FinalizeURL, map[string]string{"csr": base64.RawURLEncoding.EncodeToString(w.keys.csr)})
+	if err != nil {
+		return err
+	}
+	order, err := readOrder(resp, w.order.URI)
+	if err != nil {
+		return err
+	}
+	w.order = order
+	return nil
+}
+
+// finalizeFailed gives an order up that the CA refuses to finalize: asking again with the same request would be refused again.
+func (c *client) finalizeFailed(w *work, err error) error {
+	failed := c.failure("finalize", w.spec.Name, err)
+	if isLost(err) || isTheirs(err) || isProblem(err, "rateLimited", "badNonce", "orderNotReady", "accountDoesNotExist") {
+		return failed
+	}
+	return &deadOrder{failed}
+}
+
+// await polls the order as long as it has one of some statuses.
+func (c *client) await(ctx context.Context, w *work, while ...string) error {
+	if !slices.Contains(while, w.order.Status) {
+		return nil
+	}
+	err := c.poll(ctx, processingLimit, func(ctx context.Context) (bool, error) {
+		order, err := c.lib.GetOrder(ctx, w.order.URI)
+		if err != nil {
+			return false, err
+		}
+		w.order = order
+		return !slices.Contains(while, order.Status), nil
+	})
+	if err != nil {
+		return c.failure("finalize", w.spec.Name, err)
+	}
+	return nil
+}
+
+// endedOrder is the error of an order in a state from which there is no way to a certificate.
+func (c *client) endedOrder(w *work) error {
+	if w.order.Error != nil {
+		return &deadOrder{c.failure("order", w.spec.Name, w.order.Error)}
+	}
+	return &deadOrder{c.failure("order", w.spec.Name, fmt.Errorf("the CA ended the order with status %q", clean(w.order.Status, 40)))}
+}
+
+// isDead reports whether an order is to be abandoned. Its states are in RFC 8555 §7.1.6.
+func isDead(status string) bool {
+	switch status {
+	case xacme.StatusPending, xacme.StatusReady, xacme.StatusProcessing, xacme.StatusValid:
+		return false
+	}
+	return true
+}
+
+// isGone reports whether the CA denies that an order exists, or that it is ours.
+func isGone(err error) bool {
+	problem, ok := errors.AsType[*xacme.Error](err)
+	if !ok || isProblem(err, "accountDoesNotExist", "rateLimited", "badNonce") {
+		return false
+	}
+	return problem.StatusCode >= 400 && problem.StatusCode < 500 && problem.StatusCode != http.StatusTooManyRequests
+}
