@@ -105,8 +105,8 @@ func kindOf(op string, p *xacme.Error, asked bool) cert.Kind {
 		return cert.KindBusy
 	case forPerson[t], t == "unauthorized" && beforeOrder(op):
 		return cert.KindPerson
-	case p.StatusCode >= 500 && beforeOrder(op):
-		return cert.KindUnreachable
+	case p.StatusCode >= 500 && op != "order" && beforeOrder(op):
+		return cert.KindUnreachable // an order that a CA refuses is an attempt: its answer will be the same in a minute
 	}
 	return cert.KindPassing
 }
