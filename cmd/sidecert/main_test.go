@@ -33,7 +33,7 @@ func TestScripts(t *testing.T) {
 		Dir:   "testdata",
 		Setup: setup,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"serve": serve, "healthy": healthy, "orders": orders, "served": served, "terminate": terminate,
+			"serve": serve, "healthy": healthy, "orders": orders, "served": served, "terminate": terminate, "root": root,
 		},
 	})
 }
@@ -115,6 +115,12 @@ func served(ts *testscript.TestScript, _ bool, args []string) {
 		chain, err := cert.ParseChain(data)
 		return err == nil && !cert.IsPlaceholder(chain[0]) && chain[0].Equal(a.web.Seen(args[0]))
 	})
+}
+
+// root writes the root that the CA's chains lead to: root FILE.
+func root(ts *testscript.TestScript, _ bool, args []string) {
+	pem := ts.Value("around").(*around).ca.RootPEM()
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(pem), 0o644))
 }
 
 // terminate sends SIGTERM, as Docker does, to what runs in the background.
