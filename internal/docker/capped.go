@@ -1,0 +1,36 @@
+package docker
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+)
+
+// maxAnswer is the most that is read of one answer, 8 MiB: a list of a thousand containers has about 2.
+const maxAnswer = 8 << 20
+
+// capped ends answers of more than maxAnswer with an error.
+type capped struct{ http.RoundTripper }
+
+func (c capped) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := c.RoundTripper.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = &cappedBody{ReadCloser: resp.Body, left: maxAnswer}
+	return resp, nil
+}
+
+type cappedBody struct {
+	io.ReadCloser
+	left int
+}
+
+func (b *cappedBody) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		return 0, fmt.Errorf("the engine's answer is larger than %d MiB", maxAnswer>>20)
+	}
+	n, err := b.ReadCloser.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
+}

@@ -1,0 +1,220 @@
+// Package docker speaks to a Docker engine: it finds containers, signals and restarts them, and runs commands in them. Which
+// container is told what, and whether that helped, is not its business; it knows nothing of certificates.
+package docker
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/docker/docker/client"
+)
+
+const (
+	// callTimeout is the longest that the engine may take for one call: the library has no limit of its own.
+	callTimeout = 10 * time.Second
+	// stopTimeout is what a container gets to end by itself before a restart kills it, as "docker restart" has it.
+	stopTimeout = 10 * time.Second
+	// execTimeout is how long a command may run in a container before we stop waiting for its exit code.
+	execTimeout = time.Minute
+)
+
+// Config is the standard DOCKER_* environment; its zero value means the local socket.
+type Config struct {
+	// Host is DOCKER_HOST: unix:///path or tcp://host:port. Empty means unix:///var/run/docker.sock.
+	Host string
+	// APIVersion is DOCKER_API_VERSION, which switches the negotiation off; empty negotiates.
+	APIVersion string
+	// CertPath is DOCKER_CERT_PATH, the folder of {ca,cert,key}.pem. With it, tcp:// speaks TLS.
+	CertPath string
+	// TLSVerify is DOCKER_TLS_VERIFY: without it the engine's own certificate is not verified, as the docker command has it.
+	TLSVerify bool
+}
+
+// Engine is a Docker engine, or what answers in its place behind a socket proxy. It may be used by many goroutines.
+type Engine struct {
+	host  string
+	fixed bool // the version is a person's choice
+	http  http.RoundTripper
+	tls   bool
+
+	mu  sync.Mutex
+	api *client.Client // nil until a version has been agreed upon
+}
+
+// New reads the client's certificates, if there are any, and does not speak to the engine.
+func New(c Config) (*Engine, error) {
+	e := &Engine{host: cmp.Or(c.Host, client.DefaultDockerHost), fixed: c.APIVersion != ""}
+	url, err := client.ParseHostURL(e.host)
+	if err != nil {
+		return nil, fmt.Errorf("docker host %q: %w", e.host, err)
+	}
+	if url.Scheme != "unix" && url.Scheme != "tcp" {
+		return nil, fmt.Errorf("docker host %q: want unix:///path or tcp://host:port", e.host)
+	}
+	// The environment's HTTP proxy is not asked: it is there for the CA, and the engine's API is not for its eyes.
+	transport := &http.Transport{IdleConnTimeout: 30 * time.Second, TLSHandshakeTimeout: callTimeout}
+	if url.Scheme == "unix" {
+		var dialer net.Dialer
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", url.Host)
+		}
+	} else if c.CertPath != "" || c.TLSVerify {
+		e.tls = true
+		if transport.TLSClientConfig, err = clientTLS(c); err != nil {
+			return nil, err
+		}
+	}
+	e.http = capped{transport}
+	if e.fixed {
+		e.api, err = e.speak(c.APIVersion)
+	}
+	return e, err
+}
+
+func clientTLS(c Config) (*tls.Config, error) {
+	dir := c.CertPath
+	if dir == "" {
+		dir = filepath.Join(os.Getenv("HOME"), ".docker")
+	}
+	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
+	if err != nil {
+		return nil, fmt.Errorf("read docker client certificate: %w", err)
+	}
+	config := &tls.Config{Certificates: []tls.Certificate{pair}, InsecureSkipVerify: !c.TLSVerify}
+	if !c.TLSVerify {
+		return config, nil
+	}
+	ca := filepath.Join(dir, "ca.pem")
+	data, err := os.ReadFile(ca)
+	if err != nil {
+		return nil, fmt.Errorf("read docker CA: %w", err)
+	}
+	config.RootCAs = x509.NewCertPool()
+	if !config.RootCAs.AppendCertsFromPEM(data) {
+		return nil, fmt.Errorf("read docker CA %q: no certificate in PEM form", ca)
+	}
+	return config, nil
+}
+
+// Ping agrees upon the API version again and returns it. It need not be called before anything else; it is for saying at the
+// start that the engine is there.
+func (e *Engine) Ping(ctx context.Context) (apiVersion string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	api, err := e.speak("")
+	if err != nil {
+		return "", err
+	}
+	ping, err := api.Ping(ctx)
+	if err != nil {
+		return "", refine(ctx, "GET /_ping", err)
+	}
+	if e.fixed {
+		return e.agreed().ClientVersion(), nil
+	}
+	api.NegotiateAPIVersionPing(ping)
+	e.agree(api)
+	return api.ClientVersion(), nil
+}
+
+// call does one call under a time limit and gives its error a meaning. what is the call as a socket proxy's rule would name it.
+func (e *Engine) call(ctx context.Context, limit time.Duration, what string, do func(context.Context, *client.Client) error) error {
+	api, err := e.client(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	err = do(ctx, api)
+	if version := supported(err); version != "" && !e.fixed {
+		if api, err = e.speak(version); err != nil {
+			return err
+		}
+		e.agree(api)
+		err = do(ctx, api)
+	}
+	return refine(ctx, what, err)
+}
+
+// client returns the one agreed upon. A refused ping is no reason to stop, since a socket proxy may let nothing through but the
+// call that is to be made: the library's newest version is spoken then, until the engine names its own (see supported).
+func (e *Engine) client(ctx context.Context) (*client.Client, error) {
+	if api := e.agreed(); api != nil {
+		return api, nil
+	}
+	_, err := e.Ping(ctx)
+	if errors.Is(err, ErrUnavailable) || ctx.Err() != nil {
+		return nil, err
+	}
+	if err == nil {
+		return e.agreed(), nil
+	}
+	api, err := e.speak("")
+	if err != nil {
+		return nil, err
+	}
+	e.agree(api)
+	return api, nil
+}
+
+// speak makes a client for one version; "" stands for the library's newest. We agree upon the version ourselves: the library
+// would swallow the errors of doing so, and writes its version while others read it.
+func (e *Engine) speak(version string) (*client.Client, error) {
+	scheme := "http"
+	if e.tls {
+		scheme = "https"
+	}
+	return client.NewClientWithOpts(
+		client.WithHost(e.host),
+		client.WithHTTPClient(&http.Client{Transport: e.http, CheckRedirect: client.CheckRedirect}),
+		client.WithScheme(scheme),
+		client.WithVersion(version),
+	)
+}
+
+func (e *Engine) agreed() *client.Client {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.api
+}
+
+func (e *Engine) agree(api *client.Client) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.api = api
+}
+
+var supportedVersion = regexp.MustCompile(`(?:Maximum|Minimum) supported API version is (\d+\.\d+)`)
+
+// supported is the version that the engine names when it refuses ours: the ping was refused, so that we sent the library's
+// newest, or the engine was replaced by another while we ran.
+func supported(err error) string {
+	if err == nil {
+		return ""
+	}
+	if m := supportedVersion.FindStringSubmatch(err.Error()); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+// socket is the path of the engine's unix socket, "" for tcp://.
+func (e *Engine) socket() string {
+	path, ok := strings.CutPrefix(e.host, "unix://")
+	if !ok {
+		return ""
+	}
+	return path
+}

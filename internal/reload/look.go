@@ -1,0 +1,220 @@
+package reload
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/sidecert/sidecert/internal/cert"
+	"github.com/sidecert/sidecert/internal/docker"
+)
+
+// atOnce is how many containers are looked at and told at the same time.
+const atOnce = 32
+
+// Look compares what is stored with what is served for every kept certificate, tells the containers that need telling (one
+// action per container for all that changed), and looks again until the new certificate is seen or time is up. What is pending
+// is derived anew each time from the disk and the wire; Look.Next is when the next look is due for it.
+func (r *Reloader) Look(ctx context.Context, kept []cert.Kept) cert.Look {
+	kept = slices.DeleteFunc(slices.Clone(kept), func(k cert.Kept) bool { return k.Lineage.Leaf() == nil })
+	l := &look{r: r, kept: kept, patience: r.patience()}
+	l.find(ctx)
+	each(atOnce, l.tasks, func(t *task) { t.begin(ctx) })
+	l.spare()
+	each(atOnce, l.tasks, func(t *task) { t.tell(ctx) })
+	if ctx.Err() != nil {
+		return l.abandon(ctx)
+	}
+	for _, t := range l.tasks {
+		outcomes, next := t.end()
+		l.result.Outcomes = append(l.result.Outcomes, outcomes...)
+		l.result.Next = earliest(l.result.Next, next)
+	}
+	l.lookAtEndpoints(ctx)
+	r.keep(l.patience)
+	return l.result
+}
+
+// abandon is the end of a look that was told to stop: what it saw last is not worth remembering, only what did harm is.
+func (l *look) abandon(ctx context.Context) cert.Look {
+	for _, t := range l.tasks {
+		if !t.unsafe {
+			continue
+		}
+		if err := l.r.memory.SetTarget(t.Name, t.state); err != nil {
+			l.r.log.Debug("unsafe action not remembered", "container", t.Name, "err", err)
+		}
+	}
+	return cert.Look{Err: ctx.Err()}
+}
+
+// look is one pass of Look.
+type look struct {
+	r        *Reloader
+	kept     []cert.Kept
+	patience *patience
+	self     docker.Container
+	tasks    []*task // one per container
+	result   cert.Look
+}
+
+// find makes a task of every container that a target names.
+func (l *look) find(ctx context.Context) {
+	targeted := slices.ContainsFunc(l.kept, func(k cert.Kept) bool { return !k.Spec.Reload.Off && len(k.Spec.Reload.Targets) > 0 })
+	if !targeted {
+		return
+	}
+	if l.r.engine == nil {
+		l.unreachable(errors.New("there is no Docker engine"), hintNoEngine)
+		return
+	}
+	finder, err := l.r.finder(ctx)
+	if err != nil {
+		l.unreachable(err, l.r.engine.Advice(err))
+		return
+	}
+	l.self = finder.self
+	type answer struct {
+		all []found
+		err error
+	}
+	known := map[string]answer{} // many certificates have the same target
+	for _, k := range l.kept {
+		if k.Spec.Reload.Off {
+			continue
+		}
+		for _, t := range k.Spec.Reload.Targets {
+			if t.Action.Kind == cert.ActionNone {
+				t.Action.Kind = cert.ActionAuto
+			}
+			key := t.String() + ":" + t.Action.String()
+			a, ok := known[key]
+			if !ok {
+				a.all, a.err = finder.find(ctx, t)
+				known[key] = a
+			}
+			if errors.Is(a.err, docker.ErrUnavailable) || ctx.Err() != nil {
+				l.unreachable(a.err, l.r.engine.Advice(a.err))
+				return
+			}
+			if a.err != nil {
+				l.missing(k, t, a.err)
+			}
+			for _, f := range a.all {
+				l.add(f, k, t)
+			}
+		}
+	}
+}
+
+func (l *look) unreachable(err error, hint string) {
+	l.tasks = nil
+	l.result.Err, l.result.Hint = err, hint
+	l.result.Next, _ = l.patience.wait("engine", engineSoon, engLate)
+}
+
+func (l *look) missing(k cert.Kept, t cert.Target, err error) {
+	next, isNew := l.patience.wait("target "+t.String()+" "+k.Lineage.Name, soon, later)
+	l.result.Next = earliest(l.result.Next, next)
+	o := cert.Outcome{Cert: k.Lineage.Name, Container: t.String(), Class: cert.Unseen, Changed: isNew, Err: err}
+	if e, ok := errors.AsType[*cert.Error](err); ok {
+		o.Hint = e.Hint
+	}
+	l.result.Outcomes = append(l.result.Outcomes, o)
+}
+
+// add gives a container one more certificate. The first target that names it says what is done with it, unless that is "auto".
+func (l *look) add(f found, k cert.Kept, by cert.Target) {
+	i := slices.IndexFunc(l.tasks, func(t *task) bool { return t.ref() == f.ref() })
+	if i < 0 {
+		i = len(l.tasks)
+		l.tasks = append(l.tasks, &task{look: l, found: f, action: by.Action})
+	}
+	t := l.tasks[i]
+	if slices.ContainsFunc(t.views, func(v *view) bool { return v.kept.Lineage.Name == k.Lineage.Name }) {
+		return
+	}
+	if t.action.Kind == cert.ActionAuto {
+		t.action = by.Action
+	}
+	if t.fallback.Kind == cert.ActionNone {
+		t.fallback = k.Spec.Reload.Fallback
+	}
+	t.views = append(t.views, &view{kept: k})
+}
+
+// spare leaves alone the containers that serve another certificate of ours in place of one that is served elsewhere.
+func (l *look) spare() {
+	served := map[string]bool{}
+	for _, t := range l.tasks {
+		for _, v := range t.views {
+			if v.class == cert.Current || v.class == cert.Stale {
+				served[v.kept.Lineage.Name] = true
+			}
+		}
+	}
+	for _, t := range l.tasks {
+		for _, v := range t.views {
+			v.spared = v.class == cert.Foreign && v.other && served[v.kept.Lineage.Name]
+		}
+	}
+}
+
+// lookAtEndpoints reports each endpoint by itself too: it is what a person asked to be looked at, and all there is to see
+// without an engine.
+func (l *look) lookAtEndpoints(ctx context.Context) {
+	for _, k := range l.kept {
+		if k.Spec.Verify.Off {
+			continue
+		}
+		for _, endpoint := range k.Spec.Verify.Endpoints {
+			l.result.Outcomes = append(l.result.Outcomes, l.lookAtEndpoint(ctx, k, endpoint))
+		}
+	}
+}
+
+func (l *look) lookAtEndpoint(ctx context.Context, k cert.Kept, endpoint string) cert.Outcome {
+	v := &view{kept: k}
+	state, err := l.r.memory.Target(endpoint)
+	v.was = state.Certs[k.Lineage.Name]
+	v.sight = l.r.see(ctx, k, []place{{endpoint}}, l.kept)
+	o := v.outcome(found{Container: docker.Container{Name: endpoint}, blind: true})
+	switch v.class {
+	case cert.Stale:
+		o.Hint = ""
+	case cert.Foreign:
+		o.Hint = "see that VERIFY names the server of this certificate"
+	}
+	if err == nil {
+		err = l.r.remember(endpoint, &state, []*view{v}, false)
+	}
+	if err != nil {
+		l.r.log.Debug("memory of an endpoint failed", "container", endpoint, "err", err)
+	}
+	return o
+}
+
+// remember writes a target's state if it is known to differ from what is on disk, or does so by more than when it was last seen.
+func (r *Reloader) remember(name string, state *cert.TargetState, views []*view, changed bool) error {
+	for _, v := range views {
+		is := v.served()
+		if !sameServed(state.Certs[v.kept.Lineage.Name], is) {
+			changed = true
+		}
+		if state.Certs == nil {
+			state.Certs = map[string]cert.Served{}
+		}
+		is.SeenAt = r.now()
+		state.Certs[v.kept.Lineage.Name] = is
+	}
+	if !changed {
+		return nil
+	}
+	return r.memory.SetTarget(name, *state)
+}
+
+func sameServed(a, b cert.Served) bool {
+	same := a.At.Equal(b.At) && a.Next.Equal(b.Next)
+	a.At, a.Next, a.SeenAt = b.At, b.Next, b.SeenAt
+	return same && a == b
+}

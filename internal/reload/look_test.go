@@ -1,0 +1,382 @@
+package reload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sidecert/sidecert/internal/cert"
+	"github.com/sidecert/sidecert/internal/docker/dockertest"
+)
+
+func TestContainerThatServesTheStoredVersionIsLeftAlone(t *testing.T) {
+	b := newBench(t)
+	v := issue(t, "a.test", "www.a.test")
+	b.engine.Add(newSite(t, v).nginx("web"))
+	l := b.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v}, auto("web"))})
+	o := one(t, l, "a.test", "p-web-1")
+	wantClass(t, o, cert.Current)
+	if o.Err != nil || !o.Changed || !l.Next.IsZero() || l.Err != nil {
+		t.Errorf("outcome %+v, next %v, err %v; want a change, and nothing pending", o, l.Next, l.Err)
+	}
+	b.wantDeeds(t)
+}
+
+func TestStaleContainerIsToldAndSeenToServeTheNewVersion(t *testing.T) {
+	b := newBench(t)
+	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
+	s := newSite(t, v1)
+	b.engine.Add(s.nginx("web"))
+	b.onSignal(func() { s.set("", v2) })
+	kept := []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))}
+	o := one(t, b.Look(t.Context(), kept), "a.test", "p-web-1")
+	wantClass(t, o, cert.Current)
+	if o.Action != "HUP" || o.Err != nil {
+		t.Errorf("outcome %+v, want HUP and no error", o)
+	}
+	sets := b.memory.sets
+	l := b.Look(t.Context(), kept)
+	if o := one(t, l, "a.test", "p-web-1"); o.Changed || o.Action != "" {
+		t.Errorf("second look: %+v, want no change and no action", o)
+	}
+	if b.memory.sets != sets {
+		t.Error("a look that found nothing new wrote to the disk")
+	}
+	b.wantDeeds(t, "kill p-web-1 HUP")
+}
+
+func TestPlaceholderThatIsServedInPlaceOfTheFirstCertificateIsStale(t *testing.T) {
+	b := newBench(t)
+	placeholder, err := cert.Placeholder("a.test", []string{"a.test"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	v1 := issue(t, "a.test")
+	s := newSite(t, placeholder)
+	b.engine.Add(s.nginx("web"))
+	b.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{placeholder}, auto("web"))})
+	b.wantDeeds(t)
+	renewed, err := cert.Placeholder("a.test", []string{"a.test"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := b.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{renewed}, auto("web"))})
+	if o := one(t, l, "a.test", "p-web-1"); o.Err != nil || !l.Next.IsZero() {
+		t.Errorf("outcome %+v, next %v; want no ado about a placeholder", o, l.Next)
+	}
+	b.wantDeeds(t) // the web server reads it at its own start
+
+	b.onSignal(func() { s.set("", v1) })
+	wantClass(t, one(t, b.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1}, auto("web"))}), "a.test", "p-web-1"), cert.Current)
+	b.wantDeeds(t, "kill p-web-1 HUP")
+}
+
+func TestOneActionServesAllCertificatesOfAContainer(t *testing.T) {
+	b := newBench(t)
+	a1, a2, c1, c2 := issue(t, "a.test"), issue(t, "a.test"), issue(t, "c.test"), issue(t, "c.test")
+	s := newSite(t, a1)
+	s.set("c.test", c1)
+	b.engine.Add(s.nginx("web"))
+	b.onSignal(func() { s.set("", a2); s.set("c.test", c2) })
+	l := b.Look(t.Context(), []cert.Kept{
+		keep("a.test", []cert.Bundle{a1, a2}, auto("web")),
+		keep("c.test", []cert.Bundle{c1, c2}, auto("web"), auto("p-web-1")),
+	})
+	wantClass(t, one(t, l, "a.test", "p-web-1"), cert.Current)
+	wantClass(t, one(t, l, "c.test", "p-web-1"), cert.Current)
+	b.wantDeeds(t, "kill p-web-1 HUP")
+}
+
+func TestOneStaleNameMakesTheCertificateStale(t *testing.T) {
+	b := newBench(t)
+	b.hopeless()
+	v1, v2 := issue(t, "a.test", "www.a.test", "127.0.0.1"), issue(t, "a.test", "www.a.test", "127.0.0.1")
+	s := newSite(t, v2)
+	s.set("www.a.test", v1)
+	b.engine.Add(s.nginx("web"))
+	wantClass(t, one(t, b.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))}), "a.test", "p-web-1"), cert.Stale)
+}
+
+func TestStaleIsRetriedWithABackoffThatOutlivesUs(t *testing.T) {
+	b := newBench(t)
+	b.hopeless()
+	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
+	b.engine.Add(newSite(t, v1).nginx("web"))
+	kept := []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))}
+	deeds := 0
+	for i, wait := range []time.Duration{5 * time.Second, 15 * time.Second, time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, time.Hour} {
+		l := b.Look(t.Context(), kept)
+		o := one(t, l, "a.test", "p-web-1")
+		wantClass(t, o, cert.Stale)
+		if deeds++; len(b.engine.Deeds()) != deeds {
+			t.Fatalf("look %d: deeds = %v, want %d", i, b.engine.Deeds(), deeds)
+		}
+		if got := l.Next.Sub(b.clock); got != wait {
+			t.Errorf("after action %d the next is in %v, want %v", i+1, got, wait)
+		}
+		if !strings.Contains(o.Hint, "docker compose exec web nginx -t") {
+			t.Errorf("hint = %q, want the command that shows what is wrong", o.Hint)
+		}
+		b.clock = b.clock.Add(wait - time.Millisecond)
+		b.restartSidecert(t)
+		if l := b.Look(t.Context(), kept); len(b.engine.Deeds()) != deeds || one(t, l, "a.test", "p-web-1").Err == nil {
+			t.Fatalf("a look before its time: deeds = %v, outcome %+v; want none more, and the error still", b.engine.Deeds(), l.Outcomes)
+		}
+		b.clock = b.clock.Add(time.Millisecond)
+	}
+	b.Look(t.Context(), kept) // the next one would be in an hour
+	deeds++
+	v3 := issue(t, "a.test")
+	b.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1, v2, v3}, auto("web"))})
+	if len(b.engine.Deeds()) != deeds+1 {
+		t.Error("a new version waited for the backoff of the last one")
+	}
+}
+
+func TestForeignIsToldOncePerVersionAndReported(t *testing.T) {
+	b := newBench(t)
+	b.hopeless()
+	v1, v2, theirs := issue(t, "a.test"), issue(t, "a.test"), issue(t, "somebody.else")
+	b.engine.Add(newSite(t, theirs).nginx("web"))
+	kept := []cert.Kept{keep("a.test", []cert.Bundle{v1}, auto("web"))}
+	for range 3 {
+		l := b.Look(t.Context(), kept)
+		o := one(t, l, "a.test", "p-web-1")
+		wantClass(t, o, cert.Foreign)
+		if o.Err == nil || !strings.Contains(o.Err.Error(), "somebody.else") || !l.Next.IsZero() {
+			t.Errorf("outcome %+v, next %v; want an error that names the certificate, and nothing pending", o, l.Next)
+		}
+		b.restartSidecert(t)
+		b.clock = b.clock.Add(24 * time.Hour)
+	}
+	b.wantDeeds(t, "kill p-web-1 HUP")
+	b.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))})
+	b.wantDeeds(t, "kill p-web-1 HUP", "kill p-web-1 HUP")
+}
+
+func TestContainerThatServesOnlyOurOtherCertificateIsLeftInPeace(t *testing.T) {
+	b := newBench(t)
+	a1, c1, c2 := issue(t, "a.test"), issue(t, "c.test"), issue(t, "c.test")
+	b.engine.Add(newSite(t, a1).nginx("one"))
+	two := newSite(t, c1)
+	b.engine.Add(two.nginx("two"))
+	b.onSignal(func() { two.set("", c2) })
+	l := b.Look(t.Context(), []cert.Kept{
+		keep("a.test", []cert.Bundle{a1}, auto("one"), auto("two")),
+		keep("c.test", []cert.Bundle{c1, c2}, auto("one"), auto("two")),
+	})
+	if o := one(t, l, "c.test", "p-one-1"); o.Class != cert.Foreign || o.Err != nil {
+		t.Errorf("c.test in one: %+v, want foreign without a warning, since two serves it", o)
+	}
+	wantClass(t, one(t, l, "c.test", "p-two-1"), cert.Current)
+	b.wantDeeds(t, "kill p-two-1 HUP")
+	if !l.Next.IsZero() {
+		t.Errorf("next = %v, want nothing pending", l.Next)
+	}
+}
+
+func TestUnseenContainerIsToldOnceAndReported(t *testing.T) {
+	b := newBench(t)
+	b.hopeless()
+	v := issue(t, "a.test")
+	c := newSite(t, v).nginx("web")
+	c.Ports = map[string][]dockertest.Port{"1/tcp": {{HostPort: "443"}}}
+	b.engine.Add(c)
+	for range 2 {
+		l := b.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v}, auto("web"))})
+		o := one(t, l, "a.test", "p-web-1")
+		if o.Class != cert.Unseen || o.Err == nil || !l.Next.IsZero() {
+			t.Errorf("outcome %+v, next %v; want unseen with an error, and nothing pending", o, l.Next)
+		}
+	}
+	b.wantDeeds(t, "kill p-web-1 HUP")
+}
+
+func TestContainerThatHasJustStartedIsGivenTimeToListen(t *testing.T) {
+	b := newBench(t)
+	v := issue(t, "a.test")
+	c := newSite(t, v).httpd("web")
+	real := c.Ports
+	c.Ports, c.StartedAt = map[string][]dockertest.Port{"1/tcp": {{HostPort: "443"}}}, b.clock.Add(-2*time.Second)
+	b.engine.Add(c)
+	kept := []cert.Kept{keep("a.test", []cert.Bundle{v}, auto("web"))}
+	if l := b.Look(t.Context(), kept); l.Next.Sub(b.clock) != 5*time.Second {
+		t.Errorf("next = %v, want in 5 s", l.Next.Sub(b.clock))
+	}
+	c.Ports = real
+	b.engine.Add(c)
+	wantClass(t, one(t, b.Look(t.Context(), kept), "a.test", "p-web-1"), cert.Current)
+	b.wantDeeds(t)
+}
+
+func TestStoppedContainerIsToldNothingAndLookedAtAgain(t *testing.T) {
+	b := newBench(t)
+	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
+	s := newSite(t, v2)
+	c := s.nginx("web")
+	c.Status = "exited"
+	b.engine.Add(c)
+	kept := []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))}
+	for _, want := range []time.Duration{5 * time.Second, 5 * time.Second, 10 * time.Second, 20 * time.Second} {
+		l := b.Look(t.Context(), kept)
+		if o := one(t, l, "a.test", "p-web-1"); o.Class != cert.Unseen || o.Err != nil || o.Hint == "" {
+			t.Errorf("outcome %+v, want unseen with a hint and no error", o)
+		}
+		if got := l.Next.Sub(b.clock); got != want {
+			t.Errorf("next look in %v, want %v", got, want)
+		}
+		b.clock = l.Next
+	}
+	b.wantDeeds(t)
+	c.Status, c.StartedAt = "running", b.clock
+	b.engine.Add(c)
+	wantClass(t, one(t, b.Look(t.Context(), kept), "a.test", "p-web-1"), cert.Current)
+	b.wantDeeds(t)
+}
+
+func TestFallbackIsTriedWhenTheActionDidNotHelp(t *testing.T) {
+	b := newBench(t)
+	b.pace.settle = time.Second // waited for in vain once
+	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
+	s := newSite(t, v1)
+	b.engine.Add(s.nginx("web"))
+	b.engine.OnRestart(func(string) { s.set("", v2) })
+	k := keep("a.test", []cert.Bundle{v1, v2}, auto("web"))
+	k.Spec.Reload.Fallback = restart
+	o := one(t, b.Look(t.Context(), []cert.Kept{k}), "a.test", "p-web-1")
+	wantClass(t, o, cert.Current)
+	if o.Action != "HUP, restart" {
+		t.Errorf("action = %q, want both", o.Action)
+	}
+	b.wantDeeds(t, "kill p-web-1 HUP", "exec p-web-1 nginx -t", "restart p-web-1")
+}
+
+func TestServerWithABrokenConfigurationIsNotRestarted(t *testing.T) {
+	b := newBench(t)
+	b.hopeless()
+	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
+	b.engine.Add(newSite(t, v1).nginx("web"))
+	b.engine.OnExec(func(string, []string) int { return 1 })
+	k := keep("a.test", []cert.Bundle{v1, v2}, auto("web"))
+	k.Spec.Reload.Fallback = restart
+	o := one(t, b.Look(t.Context(), []cert.Kept{k}), "a.test", "p-web-1")
+	if o.Class != cert.Stale || o.Err == nil || !strings.Contains(o.Err.Error(), "not restarted") {
+		t.Errorf("outcome %+v, want stale and not restarted", o)
+	}
+	b.wantDeeds(t, "kill p-web-1 HUP", "exec p-web-1 nginx -t")
+}
+
+func TestVerifyOffTellsOncePerVersionWithoutNagging(t *testing.T) {
+	b := newBench(t)
+	b.hopeless()
+	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
+	b.engine.Add(newSite(t, v1).nginx("web"))
+	k := keep("a.test", []cert.Bundle{v1, v2}, auto("web"))
+	k.Spec.Verify.Off = true
+	for range 2 {
+		l := b.Look(t.Context(), []cert.Kept{k})
+		if o := one(t, l, "a.test", "p-web-1"); o.Class != cert.Unseen || o.Err != nil || !l.Next.IsZero() {
+			t.Errorf("outcome %+v, next %v; want unseen by choice", o, l.Next)
+		}
+	}
+	b.wantDeeds(t, "kill p-web-1 HUP")
+}
+
+func TestEndpointsAreDialledInPlaceOfTheContainer(t *testing.T) {
+	b := newBench(t)
+	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
+	front := newSite(t, v1)
+	b.pace.settle = time.Second // is watched to the end, since another container may answer at the endpoint
+	b.engine.Add(newSite(t, issue(t, "inner.test")).nginx("web"))
+	b.onSignal(func() { front.set("", v2) })
+	k := keep("a.test", []cert.Bundle{v1, v2}, auto("web"))
+	k.Spec.Verify.Endpoints = []string{"127.0.0.1:" + front.port}
+	l := b.Look(t.Context(), []cert.Kept{k})
+	wantClass(t, one(t, l, "a.test", "p-web-1"), cert.Current)
+	wantClass(t, one(t, l, "a.test", "127.0.0.1:"+front.port), cert.Current)
+	b.wantDeeds(t, "kill p-web-1 HUP")
+}
+
+func TestEndpointsAreSeenWithoutAnEngine(t *testing.T) {
+	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
+	front := newSite(t, v1)
+	clock := time.Now()
+	r := New(Config{Memory: &memory{files: map[string][]byte{}}, Now: func() time.Time { return clock }})
+	k := keep("a.test", []cert.Bundle{v1, v2}, auto("web"))
+	k.Spec.Verify.Endpoints = []string{"127.0.0.1:" + front.port}
+	for _, want := range []time.Duration{time.Minute, time.Minute, 2 * time.Minute} {
+		l := r.Look(t.Context(), []cert.Kept{k})
+		wantClass(t, one(t, l, "a.test", "127.0.0.1:"+front.port), cert.Stale)
+		if l.Err == nil || !strings.Contains(l.Hint, "docker.sock") || l.Next.Sub(clock) != want {
+			t.Errorf("Look = %v, %q, next in %v; want an error, the mount, and %v", l.Err, l.Hint, l.Next.Sub(clock), want)
+		}
+		clock = l.Next
+	}
+	k.Spec.Reload.Off = true
+	if l := r.Look(t.Context(), []cert.Kept{k}); l.Err != nil || !l.Next.IsZero() {
+		t.Errorf("with RELOAD=off: err %v, next %v; want no nagging", l.Err, l.Next)
+	}
+}
+
+func TestEngineThatHasGoneIsAnErrorOfTheWholeLook(t *testing.T) {
+	b := newBench(t)
+	b.engine.Close()
+	v := issue(t, "a.test")
+	l := b.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v}, auto("web"))})
+	if l.Err == nil || l.Hint == "" || l.Next.Sub(b.clock) != time.Minute || len(l.Outcomes) != 0 {
+		t.Errorf("Look = %+v, want an error with a hint and a next look in a minute", l)
+	}
+}
+
+func TestUnreadableMemoryNeverLeadsToASignalLoop(t *testing.T) {
+	b := newBench(t)
+	b.memory.err = errors.New("disk is gone")
+	a1, a2, theirs := issue(t, "a.test"), issue(t, "a.test"), issue(t, "x.test")
+	s := newSite(t, a1)
+	b.engine.Add(s.nginx("web"))
+	b.engine.Add(newSite(t, theirs).nginx("other"))
+	b.onSignal(func() { s.set("", a2) })
+	kept := []cert.Kept{keep("a.test", []cert.Bundle{a1, a2}, auto("web"), auto("other"))}
+	for range 2 {
+		l := b.Look(t.Context(), kept)
+		wantClass(t, one(t, l, "a.test", "p-web-1"), cert.Current)
+		if o := one(t, l, "a.test", "p-web-1"); o.Err == nil {
+			t.Error("the disk's failure was not reported")
+		}
+	}
+	b.wantDeeds(t, "kill p-web-1 HUP")
+}
+
+func TestLookEndsWithItsContext(t *testing.T) {
+	b := newBench(t)
+	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
+	b.engine.Add(newSite(t, v1).nginx("web"))
+	b.hopeless()
+	b.pace.settle = time.Hour
+	ctx, cancel := context.WithCancel(t.Context())
+	b.onSignal(func() { cancel() })
+	if l := b.Look(ctx, []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))}); !errors.Is(l.Err, context.Canceled) {
+		t.Errorf("Look.Err = %v, want context.Canceled", l.Err)
+	}
+	b.restartSidecert(t)
+	b.onSignal(func() {})
+	b.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))})
+	b.wantDeeds(t, "kill p-web-1 HUP", "kill p-web-1 HUP")
+}
+
+func TestManyNamesAreAllAskedFor(t *testing.T) {
+	b := newBench(t)
+	b.hopeless()
+	var names []string
+	for i := range 100 {
+		names = append(names, fmt.Sprintf("n%d.test", i))
+	}
+	v1, v2 := issue(t, names...), issue(t, names...)
+	s := newSite(t, v2)
+	s.set("n99.test", v1)
+	b.engine.Add(s.nginx("web"))
+	wantClass(t, one(t, b.Look(t.Context(), []cert.Kept{keep("many", []cert.Bundle{v1, v2}, auto("web"))}), "many", "p-web-1"), cert.Stale)
+}

@@ -1,0 +1,55 @@
+package reload
+
+import (
+	"sync"
+	"time"
+)
+
+// patience knows since when things have been waited for. It is kept in memory only: after a restart of ours everything is
+// looked for eagerly again.
+type patience struct {
+	now time.Time
+
+	mu     sync.Mutex
+	before map[string]time.Time // as the last look left it
+	after  map[string]time.Time // what this look met
+}
+
+func (r *Reloader) patience() *patience {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return &patience{now: r.now(), before: r.pending, after: map[string]time.Time{}}
+}
+
+// keep forgets what this look did not meet any more.
+func (r *Reloader) keep(p *patience) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pending = p.after
+}
+
+// wait says when something pending is looked at again: after as long as it has been pending, between least and most, so that
+// the waits double. isNew says that it was not pending at the last look.
+func (p *patience) wait(what string, least, most time.Duration) (next time.Time, isNew bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	since, ok := p.before[what]
+	if !ok {
+		since = p.now
+	}
+	p.after[what] = since
+	return p.now.Add(doubling(p.now.Sub(since), least, most)), !ok
+}
+
+// doubling is the wait for something that has been waited for since age.
+func doubling(age, least, most time.Duration) time.Duration {
+	return min(max(age, least), most)
+}
+
+// earliest of times that may be zero, which means never.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
