@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/sidecert/sidecert/internal/cert"
 	"github.com/sidecert/sidecert/internal/renewal"
 )
 
@@ -53,7 +54,7 @@ func (p *parts) serveControl(ctx context.Context) {
 		err = os.Chmod(path, 0o600)
 	}
 	if err != nil {
-		p.log.Warn("`sidecert renew` cannot reach this daemon", "err", err)
+		p.log.Warn("`sidecert renew` cannot reach this daemon", cert.AttrErr, err)
 		return
 	}
 	mux := http.NewServeMux()
@@ -73,7 +74,7 @@ func (p *parts) serveControl(ctx context.Context) {
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
 	defer context.AfterFunc(ctx, func() { server.Close() })()
 	if err := server.Serve(listener); ctx.Err() == nil {
-		p.log.Warn("`sidecert renew` cannot reach this daemon", "err", err)
+		p.log.Warn("`sidecert renew` cannot reach this daemon", cert.AttrErr, err)
 	}
 }
 

@@ -37,7 +37,7 @@ to it that the web containers serve them. SIGHUP: look at everything now. SIGTER
 }
 
 func (p *parts) daemon(ctx context.Context) error {
-	p.log.Info("sidecert started", "version", version, "certs", len(p.config.Specs), "dir", p.config.CertDir)
+	p.log.Info("sidecert started", cert.AttrVersion, version, "certs", len(p.config.Specs), cert.AttrDir, p.config.CertDir)
 	defer p.log.Info("sidecert stopped")
 	lead, err := p.lead(ctx)
 	if err != nil {
@@ -82,7 +82,7 @@ func (p *parts) lead(ctx context.Context) (io.Closer, error) {
 			return nil, &cert.Error{Op: "lock CERT_DIR", Err: err, Hint: "the volume at " + p.config.CertDir + " must be writable and know locks"}
 		}
 		if !said {
-			p.log.Warn("another sidecert keeps this CERT_DIR, standing by", "dir", p.config.CertDir)
+			p.log.Warn("another sidecert keeps this CERT_DIR, standing by", cert.AttrDir, p.config.CertDir)
 			said = true
 		}
 		p.beat(renewal.Health{Ready: true})
@@ -111,10 +111,10 @@ func (p *parts) lookOnHangup(ctx context.Context) {
 
 func (p *parts) lookOnChange(ctx context.Context) {
 	err := p.store.Watch(ctx, func() {
-		p.log.Info("files were changed from outside, looking at everything", "dir", p.config.CertDir)
+		p.log.Info("files were changed from outside, looking at everything", cert.AttrDir, p.config.CertDir)
 		p.manager.Look(ctx)
 	})
 	if ctx.Err() == nil {
-		p.log.Warn("changes of files are not noticed at once, only every hour", "err", err)
+		p.log.Warn("changes of files are not noticed at once, only every hour", cert.AttrErr, err)
 	}
 }

@@ -76,7 +76,7 @@ func (p *parts) beat(h renewal.Health) {
 		err = p.store.WriteState(report.HealthFile, data)
 	}
 	if err != nil {
-		p.log.Debug("health not written", "err", err) // healthcheck finds the old one, and says so
+		p.log.Debug("health not written", cert.AttrErr, err) // healthcheck finds the old one, and says so
 	}
 }
 
@@ -89,6 +89,9 @@ func logger(w io.Writer, c config.Config) *slog.Logger {
 				t = t.UTC()
 			}
 			a.Value = slog.StringValue(t.Format(time.RFC3339))
+		}
+		if a.Value.Kind() == slog.KindString && a.Value.String() == "" {
+			return slog.Attr{} // a hint that there is none
 		}
 		return a
 	}}

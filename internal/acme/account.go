@@ -53,7 +53,7 @@ func (c *client) register(ctx context.Context, account cert.Account) (cert.Accou
 	if account.URI == "" {
 		return account, c.failure("account", "", errors.New("the CA gave the account no URL"))
 	}
-	c.config.Log.Info("account registered", "ca", c.ca.Directory, "terms", clean(c.dir.Terms, maxWords))
+	c.config.Log.Info("account registered", cert.AttrCA, c.ca.Directory, "terms", clean(c.dir.Terms, maxWords))
 	return account, c.saveAccount(account)
 }
 

@@ -83,11 +83,11 @@ func (c *client) preferred(ctx context.Context, w *work, chain []*x509.Certifica
 		offered = append(offered, topIssuer(other))
 	}
 	if err != nil {
-		c.config.Log.Warn("preferred chain not fetched", "cert", w.spec.Name, "err", clean(err.Error(), maxWords))
+		c.config.Log.Warn("preferred chain not fetched", cert.AttrCert, w.spec.Name, cert.AttrErr, clean(err.Error(), maxWords))
 		return chain
 	}
-	c.config.Log.Warn("preferred chain not offered", "cert", w.spec.Name, "wanted", wanted,
-		"hint", "PREFERRED_CHAIN can be one of: "+clean(strings.Join(offered, ", "), maxWords))
+	c.config.Log.Warn("preferred chain not offered", cert.AttrCert, w.spec.Name, "wanted", wanted,
+		cert.AttrHint, "PREFERRED_CHAIN can be one of: "+clean(strings.Join(offered, ", "), maxWords))
 	return chain
 }
 

@@ -293,7 +293,9 @@ func TestHostileAnswersAreRefused(t *testing.T) {
 			w.WriteHeader(201)
 			fmt.Fprint(w, `{"status":"pending","authorizations":["x"`+strings.Repeat(`,"x"`, 300)+`]}`)
 		}, "301 authorizations"},
-		{"redirected POST", "newOrder", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://127.0.0.1:1/", 307) }, "redirects POST"},
+		{"redirected POST", "newOrder", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://127.0.0.1:1/", http.StatusTemporaryRedirect)
+		}, "redirects POST"},
 		{"no nonce", "newNonce", func(w http.ResponseWriter, r *http.Request) {}, "nonce"},
 		{"authorization for another name", "authorization", page("application/json", `{"status":"pending","identifier":{"type":"dns","value":"other.test"}}`), "not ordered"},
 		{"hostile token", "authorization", page("application/json", `{"status":"pending","identifier":{"type":"dns","value":"example.test"},"challenges":[{"type":"http-01","url":"https://127.0.0.1:1/","token":"../../../../tmp/sidecert-escaped"}]}`), "token"},

@@ -44,7 +44,7 @@ func (c *client) begin(ctx context.Context, req cert.Request) (*work, error) {
 	}
 	keys, err := keysOf(req.Order, req)
 	if err != nil {
-		c.config.Log.Info("order of an earlier attempt dropped", "cert", req.Spec.Name, "err", err)
+		c.config.Log.Info("order of an earlier attempt dropped", cert.AttrCert, req.Spec.Name, cert.AttrErr, err)
 		return c.dropAndOrder(ctx, req)
 	}
 	if req.Order.URL == "" {
@@ -59,7 +59,7 @@ func (c *client) begin(ctx context.Context, req cert.Request) (*work, error) {
 	case isDead(order.Status):
 		return c.dropAndOrder(ctx, req)
 	}
-	c.config.Log.Info("order of an earlier attempt resumed", "cert", req.Spec.Name, "status", order.Status)
+	c.config.Log.Info("order of an earlier attempt resumed", cert.AttrCert, req.Spec.Name, "status", order.Status)
 	return &work{spec: req.Spec, keys: *keys, order: order}, nil
 }
 

@@ -103,10 +103,10 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	begun := time.Now()
 	resp, body, err := t.exchange(req)
 	if err != nil {
-		t.log.Debug("request to the CA failed", "method", req.Method, "path", req.URL.Path, "elapsed", time.Since(begun), "err", err)
+		t.log.Debug("request to the CA failed", "method", req.Method, "path", req.URL.Path, cert.AttrElapsed, time.Since(begun), cert.AttrErr, err)
 		return nil, err
 	}
-	t.log.Debug("request to the CA", "method", req.Method, "path", req.URL.Path, "status", resp.StatusCode, "elapsed", time.Since(begun))
+	t.log.Debug("request to the CA", "method", req.Method, "path", req.URL.Path, "status", resp.StatusCode, cert.AttrElapsed, time.Since(begun))
 	if isHTML(resp) {
 		return nil, fmt.Errorf("a web page came where the CA's answer was to be, perhaps from a proxy or portal in between: %q", clean(string(body), 200))
 	}

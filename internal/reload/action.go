@@ -43,7 +43,7 @@ func (r *Reloader) do(ctx context.Context, f found, actions []cert.Action) deed 
 		d = deed{Action: a}
 		var possible bool
 		possible, d.err = r.try(ctx, f, a)
-		r.log.Debug("container told", "container", f.Name, "action", a.String(), "err", d.err)
+		r.log.Debug("container told", cert.AttrContainer, f.Name, cert.AttrAction, a.String(), cert.AttrErr, d.err)
 		if possible {
 			break
 		}
@@ -52,7 +52,10 @@ func (r *Reloader) do(ctx context.Context, f found, actions []cert.Action) deed 
 		}
 	}
 	d.hint = hintOfAction(f, d.Action, len(actions) > 1)
-	if d.err != nil {
+	switch {
+	case errors.Is(d.err, docker.ErrUnavailable):
+		d.hint = r.engine.Advice(d.err)
+	case d.err != nil:
 		d.hint = hintOfFailure(f, d)
 	}
 	return d

@@ -42,7 +42,7 @@ func (l *look) abandon(ctx context.Context) cert.Look {
 			continue
 		}
 		if err := l.r.memory.SetTarget(t.Name, t.state); err != nil {
-			l.r.log.Debug("unsafe action not remembered", "container", t.Name, "err", err)
+			l.r.log.Debug("unsafe action not remembered", cert.AttrContainer, t.Name, cert.AttrErr, err)
 		}
 	}
 	return cert.Look{Err: ctx.Err()}
@@ -189,7 +189,7 @@ func (l *look) lookAtEndpoint(ctx context.Context, k cert.Kept, endpoint string)
 		err = l.r.remember(endpoint, &state, []*view{v}, false)
 	}
 	if err != nil {
-		l.r.log.Debug("memory of an endpoint failed", "container", endpoint, "err", err)
+		l.r.log.Debug("memory of an endpoint failed", cert.AttrContainer, endpoint, cert.AttrErr, err)
 	}
 	return o
 }

@@ -42,7 +42,7 @@ func (r *Reloader) finder(ctx context.Context) (*finder, error) {
 	case errors.Is(err, docker.ErrUnavailable), ctx.Err() != nil:
 		return nil, err
 	default: // not in a container, or a socket proxy that lets nothing be inspected
-		r.log.Debug("own container not found", "err", err)
+		r.log.Debug("own container not found", cert.AttrErr, err)
 	}
 	return f, nil
 }

@@ -16,14 +16,14 @@ func (r *Reloader) Upstreams(ctx context.Context, spec cert.Spec) []string {
 	}
 	finder, err := r.finder(ctx)
 	if err != nil {
-		r.log.Debug("web containers not found", "err", err)
+		r.log.Debug("web containers not found", cert.AttrErr, err)
 		return nil
 	}
 	var out []string
 	for _, t := range spec.Reload.Targets {
 		all, err := finder.find(ctx, t)
 		if err != nil {
-			r.log.Debug("web containers not found", "err", err)
+			r.log.Debug("web containers not found", cert.AttrErr, err)
 		}
 		for _, f := range all {
 			if f.State.Status != "" && !f.State.Running() {

@@ -12,21 +12,6 @@ import (
 	"github.com/sidecert/sidecert/internal/cert"
 )
 
-// The keys of log attributes, spelled alike everywhere.
-const (
-	keyCert      = "cert"
-	keyNames     = "names"
-	keyNotAfter  = "not_after"
-	keyVersion   = "version"
-	keyContainer = "container"
-	keyAction    = "action"
-	keyAttempt   = "attempt"
-	keyNext      = "next"
-	keyElapsed   = "elapsed"
-	keyErr       = "err"
-	keyHint      = "hint"
-)
-
 // attemptTime is the longest that one attempt may take; every wait inside has a shorter limit of its own.
 const attemptTime = 15 * time.Minute
 
@@ -83,7 +68,7 @@ func (m *Manager) challengeServed(ctx context.Context, w *work) bool {
 		return false
 	}
 	text, hint := ErrorText(err)
-	m.Log.Warn("challenge path not served, ordering all the same", keyCert, w.name, keyErr, text, keyHint, hint)
+	m.Log.Warn("challenge path not served, ordering all the same", cert.AttrCert, w.name, cert.AttrErr, text, cert.AttrHint, hint)
 	return true
 }
 
@@ -91,7 +76,7 @@ func (m *Manager) challengeServed(ctx context.Context, w *work) bool {
 func (m *Manager) attempt(stop context.Context, w *work) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			m.Log.Error("attempt panicked: please report this", keyCert, w.name, keyErr, fmt.Sprint(p), "stack", string(debug.Stack()))
+			m.Log.Error("attempt panicked: please report this", cert.AttrCert, w.name, cert.AttrErr, fmt.Sprint(p), "stack", string(debug.Stack()))
 			err = &cert.Error{Op: "attempt", Name: w.name, Err: fmt.Errorf("panic: %v", p), Hint: "this is a fault of sidecert: please report it with the log"}
 		}
 	}()
@@ -124,7 +109,7 @@ func (m *Manager) saveOrder(w *work, o *cert.Order) error {
 	w.attempts.Order = o
 	if o != nil && o.URL == "" {
 		w.attempts.Ordered = remember(w.attempts.Ordered, setOf(w.spec.Names), m.Now())
-		m.Log.Info("certificate ordered", keyCert, w.name, keyNames, w.spec.Names, "why", w.result.Why)
+		m.Log.Info("certificate ordered", cert.AttrCert, w.name, cert.AttrNames, w.spec.Names, "why", w.result.Why)
 	}
 	return m.Store.SaveAttempts(w.name, w.attempts)
 }
@@ -133,13 +118,13 @@ func (m *Manager) succeed(w *work, begun time.Time) {
 	now := m.Now()
 	w.attempts = cert.Attempts{Ordered: w.attempts.Ordered, Issued: remember(w.attempts.Issued, setOf(w.spec.Names), now)}
 	if err := m.Store.SaveAttempts(w.name, w.attempts); err != nil {
-		m.Log.Warn("state not written", keyCert, w.name, keyErr, err)
+		m.Log.Warn("state not written", cert.AttrCert, w.name, cert.AttrErr, err)
 	}
 	m.release(w.spec.CA)
 	leaf := w.lineage.Leaf()
 	w.result = CertResult{Cert: w.name, Why: w.result.Why, Obtained: true, Next: cert.DueAt(leaf, w.spec.RenewBefore)}
-	m.Log.Info("certificate obtained", keyCert, w.name, keyNotAfter, leaf.NotAfter, keyVersion, w.lineage.Number,
-		keyNext, w.result.Next.UTC().Truncate(time.Second), keyElapsed, now.Sub(begun).Round(time.Millisecond))
+	m.Log.Info("certificate obtained", cert.AttrCert, w.name, cert.AttrNotAfter, leaf.NotAfter, cert.AttrVersion, w.lineage.Number,
+		cert.AttrNext, w.result.Next.UTC().Truncate(time.Second), cert.AttrElapsed, now.Sub(begun).Round(time.Millisecond))
 }
 
 // fail puts a failure and the time of the next try on disk.
@@ -164,7 +149,7 @@ func (m *Manager) fail(w *work, err error, now time.Time) {
 		m.release(w.spec.CA)
 	}
 	if err := m.Store.SaveAttempts(w.name, *a); err != nil {
-		m.Log.Warn("state not written", keyCert, w.name, keyErr, err)
+		m.Log.Warn("state not written", cert.AttrCert, w.name, cert.AttrErr, err)
 	}
 }
 
@@ -188,7 +173,7 @@ func (m *Manager) hold(ca cert.CA, e *cert.Error, now time.Time) time.Time {
 	h.NotBefore = e.NotBefore
 	h.Err = e.Error()
 	if err := m.Store.SaveHold(ca, h); err != nil {
-		m.Log.Warn("state not written", keyErr, err)
+		m.Log.Warn("state not written", cert.AttrErr, err)
 	}
 	return later(h.Next, h.NotBefore)
 }
@@ -202,6 +187,6 @@ func (m *Manager) release(ca cert.CA) {
 		return
 	}
 	if err := m.Store.SaveHold(ca, cert.Hold{}); err != nil {
-		m.Log.Warn("state not written", keyErr, err)
+		m.Log.Warn("state not written", cert.AttrErr, err)
 	}
 }

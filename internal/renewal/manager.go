@@ -193,7 +193,7 @@ func (m *Manager) warnOnce(key, msg string, args ...any) {
 func (m *Manager) journal(e cert.Event) {
 	e.Time = m.Now().UTC()
 	if err := m.Store.Append(e); err != nil {
-		m.warnOnce("journal", "journal not written", "err", err)
+		m.warnOnce("journal", "journal not written", cert.AttrErr, err)
 	}
 }
 

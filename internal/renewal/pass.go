@@ -84,7 +84,7 @@ func (m *Manager) survey(ctx context.Context) []*work {
 		w.lineage, w.result.Err = m.open(ctx, w)
 		if err := w.result.Err; err != nil {
 			text, hint := ErrorText(err)
-			m.warnOnce("open "+w.name, "certificate held: its files cannot be used", keyCert, w.name, keyErr, text, keyHint, hint)
+			m.warnOnce("open "+w.name, "certificate held: its files cannot be used", cert.AttrCert, w.name, cert.AttrErr, text, cert.AttrHint, hint)
 		} else {
 			m.warnOnce("open "+w.name, "")
 		}
@@ -93,7 +93,7 @@ func (m *Manager) survey(ctx context.Context) []*work {
 	for _, l := range lineages {
 		if l.Issued() && !slices.Contains(names, l.Name) {
 			m.warnOnce("unconfigured "+l.Name, "stored certificate is not configured and not renewed",
-				keyCert, l.Name, keyNames, l.Names(), keyNotAfter, l.Leaf().NotAfter)
+				cert.AttrCert, l.Name, cert.AttrNames, l.Names(), cert.AttrNotAfter, l.Leaf().NotAfter)
 		}
 	}
 	return works
@@ -105,7 +105,7 @@ func (m *Manager) open(ctx context.Context, w *work) (cert.Lineage, error) {
 		return cert.Lineage{}, err
 	}
 	if did != "" {
-		m.Log.Info("files mended", keyCert, w.name, "did", did)
+		m.Log.Info("files mended", cert.AttrCert, w.name, "did", did)
 		m.journal(cert.Event{Kind: cert.EventRepaired, Cert: w.name, Action: did})
 	}
 	l, err := m.Store.Lineage(w.name)
@@ -115,7 +115,7 @@ func (m *Manager) open(ctx context.Context, w *work) (cert.Lineage, error) {
 	if l, err = m.Store.Placeholder(ctx, w.name, w.spec.Names); err != nil {
 		return l, err
 	}
-	m.Log.Info("placeholder stored, so that the web server can start", keyCert, w.name, "dir", l.Dir)
+	m.Log.Info("placeholder stored, so that the web server can start", cert.AttrCert, w.name, cert.AttrDir, l.Dir)
 	m.journal(cert.Event{Kind: cert.EventPlaceholder, Cert: w.name, Names: w.spec.Names})
 	return l, nil
 }
@@ -178,8 +178,8 @@ func (m *Manager) decide(w *work, force bool) bool {
 	}
 	m.warnOnce("clock", "")
 	if w.lineage.Issued() && w.lineage.Server != "" && !cert.Staging(w.lineage.Server) && cert.Staging(w.spec.CA.Directory) {
-		m.warnOnce("staging "+w.name, "certificate of a production CA is not replaced by a staging one", keyCert, w.name,
-			keyHint, "unset STAGING, or give the rehearsal another name (test=example.org in DOMAINS)")
+		m.warnOnce("staging "+w.name, "certificate of a production CA is not replaced by a staging one", cert.AttrCert, w.name,
+			cert.AttrHint, "unset STAGING, or give the rehearsal another name (test=example.org in DOMAINS)")
 		w.result.Held, w.result.Next = "a staging CA never replaces a production certificate", now.Add(longest)
 		return false
 	}
@@ -196,7 +196,7 @@ func (m *Manager) settleKilled(w *work) {
 		return
 	}
 	m.fail(w, &cert.Error{Op: "attempt", Name: w.name, Err: errKilled}, a.Begun)
-	m.Log.Warn("attempt was interrupted by a kill", keyCert, w.name, keyNext, w.result.Next)
+	m.Log.Warn("attempt was interrupted by a kill", cert.AttrCert, w.name, cert.AttrNext, w.result.Next)
 }
 
 // notBefore is when a wanted certificate may be ordered, and what holds it back until then.
@@ -223,8 +223,8 @@ func (m *Manager) notBefore(w *work, force bool, now time.Time) (at time.Time, h
 		free, why := guard(a.Ordered[set], a.Issued[set], m.lifetime(w), now)
 		later(free, why)
 		if free.After(now) {
-			m.warnOnce("guard "+w.name, "order held by the guard", keyCert, w.name, keyErr, why, keyNext, free,
-				keyHint, "this protects the CA's weekly limit; find out why so many were made")
+			m.warnOnce("guard "+w.name, "order held by the guard", cert.AttrCert, w.name, cert.AttrErr, why, cert.AttrNext, free,
+				cert.AttrHint, "this protects the CA's weekly limit; find out why so many were made")
 		} else {
 			m.warnOnce("guard "+w.name, "")
 		}
@@ -241,7 +241,7 @@ func (m *Manager) lifetime(w *work) time.Duration {
 
 func (m *Manager) holdAll(wanted []*work, err error) []*work {
 	text, hint := ErrorText(err)
-	m.warnOnce("storage", "nothing is ordered: storage failed", keyErr, text, keyHint, hint)
+	m.warnOnce("storage", "nothing is ordered: storage failed", cert.AttrErr, text, cert.AttrHint, hint)
 	for _, w := range wanted {
 		w.result.Held, w.result.Next, w.result.Err = "storage failed", m.Now().Add(time.Minute), err
 	}

@@ -23,24 +23,22 @@ func (m *Manager) report(ctx context.Context, w *work) {
 	text, hint := ErrorText(err)
 	e, _ := errors.AsType[*cert.Error](err)
 	if e != nil && (e.Kind == cert.KindUnreachable || e.Kind == cert.KindBusy) {
-		m.warnOnce("ca "+w.spec.CA.ID(), "CA does not serve us now, trying again", "ca", w.spec.CA.Directory, keyNext, w.result.Next, keyErr, text, keyHint, hint)
+		m.warnOnce("ca "+w.spec.CA.ID(), "CA does not serve us now, trying again", cert.AttrCA, w.spec.CA.Directory, cert.AttrNext, w.result.Next, cert.AttrErr, text, cert.AttrHint, hint)
 		return
 	}
 	if w.result.Held != "" {
-		m.warnOnce("held "+w.name, "order held", keyCert, w.name, keyErr, text, keyHint, hint)
+		m.warnOnce("held "+w.name, "order held", cert.AttrCert, w.name, cert.AttrErr, text, cert.AttrHint, hint)
 		return
 	}
 	msg := "certificate not obtained"
 	if w.lineage.Issued() {
 		msg = "renewal failed"
 	}
-	args := []any{keyCert, w.name, keyAttempt, w.attempts.Failures, keyNext, w.result.Next, keyErr, text}
+	args := []any{cert.AttrCert, w.name, cert.AttrAttempt, w.attempts.Failures, cert.AttrNext, w.result.Next, cert.AttrErr, text}
 	if w.lineage.Issued() {
-		args = append(args, keyNotAfter, w.lineage.Leaf().NotAfter)
+		args = append(args, cert.AttrNotAfter, w.lineage.Leaf().NotAfter)
 	}
-	if hint != "" {
-		args = append(args, keyHint, hint)
-	}
+	args = append(args, cert.AttrHint, hint)
 	if e != nil && e.Kind == cert.KindPerson {
 		m.Log.Error(msg, args...)
 	} else {
@@ -56,7 +54,7 @@ func (m *Manager) reportLook(ctx context.Context, look cert.Look) {
 		return // what was seen of a look that was broken off says nothing
 	}
 	if look.Err != nil {
-		m.warnOnce("engine", "web containers not reached, reloading is off", keyErr, look.Err, keyHint, look.Hint)
+		m.warnOnce("engine", "web containers not reached, reloading is off", cert.AttrErr, look.Err, cert.AttrHint, look.Hint)
 	} else {
 		m.warnOnce("engine", "")
 	}
@@ -74,16 +72,11 @@ func (m *Manager) reportLook(ctx context.Context, look cert.Look) {
 }
 
 func (m *Manager) logOutcome(o cert.Outcome) {
-	args := []any{keyCert, o.Cert, keyContainer, o.Container}
-	if o.Action != "" {
-		args = append(args, keyAction, o.Action)
-	}
+	args := []any{cert.AttrCert, o.Cert, cert.AttrContainer, o.Container, cert.AttrAction, o.Action}
 	if o.Err != nil {
-		args = append(args, keyErr, o.Err)
+		args = append(args, cert.AttrErr, o.Err)
 	}
-	if o.Hint != "" {
-		args = append(args, keyHint, o.Hint)
-	}
+	args = append(args, cert.AttrHint, o.Hint)
 	switch {
 	case o.Class == cert.Current:
 		m.Log.Info("certificate served", args...)
