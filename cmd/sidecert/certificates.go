@@ -149,7 +149,7 @@ func describe(s *store.Store, l cert.Lineage, spec *cert.Spec, targets map[strin
 			row.Chain = append(row.Chain, c.Subject.String())
 		}
 	}
-	row.Served = servedOf(l.Name, targets)
+	row.Served = servedOf(l, targets)
 	if spec != nil {
 		describeNext(s, &row, *spec, l, now)
 	}
@@ -174,10 +174,12 @@ func describeNext(s *store.Store, row *listed, spec cert.Spec, l cert.Lineage, n
 
 func latest(times ...time.Time) time.Time { return slices.MaxFunc(times, time.Time.Compare) }
 
-func servedOf(lineage string, targets map[string]cert.TargetState) []servedAt {
+// servedOf is what containers were seen to serve while the stored version was the newest: those that have gone since an earlier
+// one tell nothing any more.
+func servedOf(l cert.Lineage, targets map[string]cert.TargetState) []servedAt {
 	served := []servedAt{}
 	for _, container := range slices.Sorted(maps.Keys(targets)) {
-		if v, ok := targets[container].Certs[lineage]; ok {
+		if v, ok := targets[container].Certs[l.Name]; ok && v.Stored == l.Fingerprint() {
 			served = append(served, servedAt{container, v.Seen, v.SeenAt, v.Action, v.At, v.Err})
 		}
 	}

@@ -33,7 +33,7 @@ func TestScripts(t *testing.T) {
 		Dir:   "testdata",
 		Setup: setup,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"serve": serve, "healthy": healthy, "orders": orders, "served": served, "terminate": terminate, "root": root,
+			"serve": serve, "healthy": healthy, "orders": orders, "served": served, "signal": send, "root": root,
 		},
 	})
 }
@@ -123,10 +123,11 @@ func root(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(pem), 0o644))
 }
 
-// terminate sends SIGTERM, as Docker does, to what runs in the background.
-func terminate(ts *testscript.TestScript, _ bool, _ []string) {
+// send sends TERM, as Docker does, or HUP to what runs in the background: signal TERM.
+func send(ts *testscript.TestScript, _ bool, args []string) {
+	signals := map[string]syscall.Signal{"TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP}
 	for _, cmd := range ts.BackgroundCmds() {
-		ts.Check(cmd.Process.Signal(syscall.SIGTERM))
+		ts.Check(cmd.Process.Signal(signals[args[0]]))
 	}
 }
 

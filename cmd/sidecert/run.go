@@ -39,6 +39,7 @@ to it that the web containers serve them. SIGHUP: look at everything now. SIGTER
 func (p *parts) daemon(ctx context.Context) error {
 	p.log.Info("sidecert started", cert.AttrVersion, version, "certs", len(p.config.Specs), cert.AttrDir, p.config.CertDir)
 	defer p.log.Info("sidecert stopped")
+	p.beat(renewal.Health{}) // what an earlier run found may not hold for this configuration
 	lead, err := p.lead(ctx)
 	if err != nil {
 		return ended(ctx, err)

@@ -73,7 +73,7 @@ func managed(specs []cert.Spec) func(string) bool {
 func (p *parts) beat(h renewal.Health) {
 	data, err := report.Health{Ready: h.Ready, Missing: h.Missing, Beat: report.SinceBoot(), Time: time.Now()}.Encode()
 	if err == nil {
-		err = p.store.WriteState(report.HealthFile, data)
+		err = p.store.WriteHealth(report.HealthFile, data)
 	}
 	if err != nil {
 		p.log.Debug("health not written", cert.AttrErr, err) // healthcheck finds the old one, and says so

@@ -54,6 +54,9 @@ func (i *Issuer) Preflight(ctx context.Context, spec cert.Spec, names []string) 
 		if len(pending) == 0 {
 			return nil
 		}
+		if pause == firstProbe {
+			i.config.Log.Info("waiting until the web container serves the challenge path", cert.AttrCert, spec.Name, "at_most", preflightLimit)
+		}
 		if sleep(limited, i.pace(pause)) != nil {
 			break
 		}

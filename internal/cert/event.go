@@ -28,6 +28,5 @@ const (
 	EventObtained    EventKind = "obtained"
 	EventFailed      EventKind = "failed"
 	EventRepaired    EventKind = "repaired"
-	EventTold        EventKind = "told"
 	EventServed      EventKind = "served"
 )

@@ -83,7 +83,7 @@ func writeNew(v FS, name string, data []byte, perm fs.FileMode, own owner) (err 
 
 // replace puts data in the place of name in one step: a reader finds the old or the new contents, whole, also after a crash.
 func replace(v FS, name string, data []byte, perm fs.FileMode) error {
-	temp := path.Join(path.Dir(name), "."+path.Base(name)+".new")
+	temp := nextTo(name)
 	if err := removeIfThere(v, temp); err != nil {
 		return err
 	}
@@ -95,6 +95,9 @@ func replace(v FS, name string, data []byte, perm fs.FileMode) error {
 	}
 	return v.SyncDir(path.Dir(name))
 }
+
+// nextTo is the name under which the contents of another are prepared.
+func nextTo(name string) string { return path.Join(path.Dir(name), "."+path.Base(name)+".new") }
 
 func removeIfThere(v FS, name string) error {
 	if err := v.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {

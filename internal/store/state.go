@@ -91,6 +91,32 @@ func (s *Store) Append(e cert.Event) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
+// WriteHealth puts a sign of life in place in one step. It is not synced: after a crash of the machine it would be worth nothing,
+// and disks that sleep or wear are spared.
+func (s *Store) WriteHealth(name string, data []byte) error {
+	temp := nextTo(name)
+	if err := removeIfThere(s.state, temp); err != nil {
+		return err
+	}
+	f, err := s.state.Create(temp, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return s.state.Rename(temp, name)
+}
+
+// writeState puts a small file in place in one step, and has it on disk when it returns.
+func (s *Store) writeState(name string, data []byte) error {
+	if err := mkdirAll(s.state, path.Dir(name), 0o700, unowned); err != nil {
+		return err
+	}
+	return replace(s.state, name, data, 0o600)
+}
+
 // readJSON leaves v alone where there is no file. A file that cannot be read as JSON is set aside, with its contents, and
 // counts as absent: state can be found out anew, and must not stop the renewals.
 func (s *Store) readJSON(name string, v any) error {
@@ -115,7 +141,7 @@ func (s *Store) writeJSON(name string, v any) error {
 	if err != nil {
 		return err
 	}
-	if err := s.WriteState(name, append(data, '\n')); err != nil {
+	if err := s.writeState(name, append(data, '\n')); err != nil {
 		return fmt.Errorf("write state: %w", err)
 	}
 	return nil

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"sync"
 	"time"
 
@@ -147,12 +146,4 @@ func try(v FS) error {
 		return fmt.Errorf("%s: wrote %d bytes, read %d", name, len(data), len(back))
 	}
 	return v.Remove(name)
-}
-
-// WriteState puts a small file of STATE_DIR in place in one step.
-func (s *Store) WriteState(name string, data []byte) error {
-	if err := mkdirAll(s.state, path.Dir(name), 0o700, unowned); err != nil {
-		return err
-	}
-	return replace(s.state, name, data, 0o600)
 }
