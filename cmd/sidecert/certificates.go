@@ -44,7 +44,7 @@ type listed struct {
 	NotBefore   time.Time  `json:"not_before,omitzero"`
 	NotAfter    time.Time  `json:"not_after,omitzero"`
 	DaysLeft    int        `json:"days_left"`
-	Chain       []string   `json:"chain,omitempty"`
+	Chain       []string   `json:"chain,omitempty"` // between the certificate and the root
 	CA          string     `json:"ca,omitempty"`
 	Path        string     `json:"path"`
 	Served      []servedAt `json:"served"`
@@ -145,7 +145,7 @@ func describe(s *store.Store, l cert.Lineage, spec *cert.Spec, targets map[strin
 		row.Issuer, row.Serial = leaf.Issuer.String(), fmt.Sprintf("%x", leaf.SerialNumber)
 		row.NotBefore, row.NotAfter = leaf.NotBefore, leaf.NotAfter
 		row.DaysLeft = int(leaf.NotAfter.Sub(now).Hours() / 24)
-		for _, c := range l.Chain {
+		for _, c := range l.Chain[1:] { // the leaf's names stand by themselves
 			row.Chain = append(row.Chain, c.Subject.String())
 		}
 	}
@@ -169,7 +169,7 @@ func describeNext(s *store.Store, row *listed, spec cert.Spec, l cert.Lineage, n
 		row.Why, row.Next = string(why), latest(now.UTC().Truncate(time.Second), a.Next, a.NotBefore)
 		return
 	}
-	row.Next, row.Why = cert.DueAt(l.Leaf(), spec.RenewBefore), "its lifetime has come that far"
+	row.Next, row.Why = cert.DueAt(l.Leaf(), spec.RenewBefore), "it will have come so far in its lifetime"
 }
 
 func latest(times ...time.Time) time.Time { return slices.MaxFunc(times, time.Time.Compare) }
@@ -302,7 +302,7 @@ func writeDetails(w io.Writer, all []listed, now time.Time) error {
 			line("key", r.KeyType)
 			line("serial", r.Serial)
 			line("issuer", r.Issuer)
-			line("chain", strings.Join(r.Chain, " < "))
+			line("chain", strings.Join(r.Chain, ", "))
 			line("CA", r.CA)
 			line("valid from", r.NotBefore.UTC().Format(time.RFC3339))
 			line("expires", when(r.NotAfter, now))
