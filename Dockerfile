@@ -1,0 +1,22 @@
+# Builds with the classic builder, BuildKit, docker compose build and (--platform linux/amd64,linux/arm64) buildx; hence no --mount.
+# "linux" is for the classic builder, which sets no BUILDPLATFORM: it means this machine's own.
+FROM --platform=${BUILDPLATFORM:-linux} golang:1.26 AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY cmd cmd
+COPY internal internal
+# Empty in the classic builder, which Go takes for this machine's own.
+ARG TARGETOS
+ARG TARGETARCH
+# timetzdata: TZ works without a zone file.
+RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -tags timetzdata -ldflags "-s -w" -o /out/sidecert ./cmd/sidecert
+
+FROM scratch
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+COPY --from=build /out/sidecert /usr/local/bin/sidecert
+ENV PATH=/usr/local/bin
+# No VOLUME: it would hide from sidecert, and from you, that a folder is on no volume of its own.
+HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 CMD ["sidecert", "healthcheck"]
+ENTRYPOINT ["sidecert"]
+CMD ["run"]

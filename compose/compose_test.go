@@ -1,0 +1,274 @@
+// Package compose_test runs the compose files as a user would: a real engine, the real web servers, and Pebble as the CA.
+package compose_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+const domain = "site.example.test"
+
+// servers are the files to be copied. Each runs as it is written; testdata/pebble.yaml only adds the CA and the domain.
+var servers = []struct {
+	name string
+	// What the server logs when it starts without a certificate, and at each reload.
+	missing, reloaded string
+}{
+	{"nginx", "cannot load certificate", "(SIGHUP) received, reconfiguring"},
+	{"httpd", "does not exist or is empty", "SIGUSR1 received.  Doing graceful restart"},
+}
+
+func TestDomainIsAskedFor(t *testing.T) {
+	requireDocker(t)
+	for _, server := range servers {
+		_, err := run(t.Context(), []string{"DOMAIN="}, append(composeCommand(), "--file", server.name+".yaml", "config")...)
+		if err == nil || !strings.Contains(err.Error(), "DOMAIN=www.example.org") {
+			t.Errorf("%s.yaml without DOMAIN: %v, want an error that says what to write", server.name, err)
+		}
+	}
+}
+
+// Not in parallel: it tells how long the first certificate took.
+func TestSiteIsServedAfterFirstStart(t *testing.T) {
+	for _, server := range servers {
+		t.Run(server.name, func(t *testing.T) {
+			p := newProject(t, domain, server.name+".yaml", "testdata/pebble.yaml")
+			p.compose("up", "--detach")
+			leaf := p.awaitCertificate(30 * time.Second)
+
+			took := p.said("certificate served").Sub(p.mustInspect("sidecert").State.StartedAt)
+			t.Logf("served %v after sidecert's start", took.Round(time.Millisecond)) // said, not judged: machines differ
+			checkRedirect(t, p)
+			checkChallengePath(t, p)
+			checkHardening(t, p)
+			checkRestarts(t, p, server.reloaded)
+			if chain, err := p.served(); err != nil || !chain[0].Equal(leaf) {
+				t.Errorf("after all this another certificate is served (%v)", err)
+			}
+		})
+	}
+}
+
+// said is when the daemon first logged a message, by the engine's clock.
+func (p *project) said(message string) time.Time {
+	p.t.Helper()
+	var at time.Time
+	p.eventually(10*time.Second, func() (err error) {
+		out, err := run(p.t.Context(), nil, "sh", "-c", `exec docker logs --timestamps "$0" 2>&1`, p.mustInspect("sidecert").ID)
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(out) {
+			if stamp, rest, _ := strings.Cut(line, " "); strings.Contains(rest, `msg="`+message) {
+				at, err = time.Parse(time.RFC3339Nano, stamp)
+				return err
+			}
+		}
+		return fmt.Errorf("sidecert has not logged %q", message)
+	})
+	return at
+}
+
+func checkRedirect(t *testing.T, p *project) {
+	t.Helper()
+	status, _, location := p.get("http", "/a/b?c=d")
+	if want := "https://" + p.domain + "/a/b?c=d"; status != 301 || location != want {
+		t.Errorf("http answers %d with Location %q, want 301 with %q", status, location, want)
+	}
+	if status, body, _ := p.get("https", "/"); status != 200 || body == "" {
+		t.Errorf("https answers %d, want the site", status)
+	}
+}
+
+const challengePath = "/.well-known/acme-challenge/"
+
+func checkChallengePath(t *testing.T, p *project) {
+	t.Helper()
+	webroot, _, _ := p.mustInspect("web").mount("/var/www/certbot")
+	_, err := p.docker("run", "--rm", "--network=none", "--volume="+webroot+":/w", "nginx:1",
+		"sh", "-c", "umask 022; mkdir -p /w"+challengePath+"; echo token.thumbprint >/w"+challengePath+"token; echo secret >/w/secret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, site, _ := p.get("https", "/")
+	for _, scheme := range []string{"http", "https"} {
+		if status, body, _ := p.get(scheme, challengePath+"token"); status != 200 || body != "token.thumbprint\n" {
+			t.Errorf("%s: the challenge is answered with %d %q", scheme, status, body)
+		}
+		for _, path := range []string{challengePath, challengePath + "index.html", challengePath + "absent"} {
+			if status, body, _ := p.get(scheme, path); status < 400 || body == site {
+				t.Errorf("%s: %s is answered with %d %q, want nothing of the site there", scheme, path, status, body)
+			}
+		}
+	}
+	if status, body, _ := p.get("https", "/secret"); status != 404 {
+		t.Errorf("the webroot is served as part of the site: %d %q", status, body)
+	}
+}
+
+func checkHardening(t *testing.T, p *project) {
+	t.Helper()
+	sidecert, web := p.mustInspect("sidecert"), p.mustInspect("web")
+	status, err := p.docker("run", "--rm", "--network=none", "--pid=container:"+sidecert.ID, "nginx:1", "grep", "-E", "^(CapEff|CapBnd|NoNewPrivs)", "/proc/1/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1"} {
+		if !strings.Contains(status, want) {
+			t.Errorf("sidecert's process has %q, want %q in it", status, want)
+		}
+	}
+	for name, c := range map[string]container{"sidecert": sidecert, "web": web} {
+		if !c.HostConfig.ReadonlyRootfs {
+			t.Errorf("%s: the root file system is writable", name)
+		}
+		if policy := c.HostConfig.RestartPolicy.Name; policy != "always" {
+			t.Errorf("%s: restart is %q, want always", name, policy)
+		}
+	}
+	if len(sidecert.HostConfig.CapAdd) > 0 {
+		t.Errorf("sidecert has capabilities added: %v", sidecert.HostConfig.CapAdd)
+	}
+	for _, destination := range []string{"/etc/letsencrypt", "/var/www/certbot"} {
+		if _, writable, found := web.mount(destination); !found || writable {
+			t.Errorf("web: %s is mounted: %v, writable: %v; want it read-only", destination, found, writable)
+		}
+	}
+	for _, folder := range []string{"", "/etc/letsencrypt", "/etc/letsencrypt/live", "/var/www/certbot"} {
+		if _, err := p.docker("exec", web.ID, "touch", folder+"/hostile"); err == nil {
+			t.Errorf("web can write to %s/", folder)
+		}
+	}
+	state, _, found := sidecert.mount("/var/lib/sidecert")
+	for _, m := range web.Mounts {
+		if m.Name == state || strings.Contains(m.Destination, "docker.sock") {
+			t.Errorf("web sees what is sidecert's alone: %s", m.Destination)
+		}
+	}
+	if !found {
+		t.Error("sidecert's state is on no volume")
+	}
+}
+
+// checkRestarts starts sidecert anew ten times with its volumes: that costs the CA nothing, and disturbs no web server.
+func checkRestarts(t *testing.T, p *project, reloaded string) {
+	t.Helper()
+	if orders := p.orders(); orders != 1 {
+		t.Errorf("%d orders for the first certificate, want 1", orders)
+	}
+	started := p.mustInspect("web").State.StartedAt
+	for i := range 10 {
+		if i%2 == 0 {
+			p.compose("restart", "--timeout", "5", "sidecert")
+		} else {
+			p.compose("up", "--detach", "--no-deps", "--force-recreate", "sidecert")
+		}
+		// It returns when the daemon has looked at everything.
+		if out := p.compose("exec", "-T", "sidecert", "sidecert", "renew"); !strings.Contains(out, "not due") {
+			t.Errorf("sidecert renew said %q, want it not due", out)
+		}
+	}
+	if orders := p.orders(); orders != 1 {
+		t.Errorf("%d orders after ten restarts, want 1", orders)
+	}
+	if reloads := strings.Count(p.logs("web"), reloaded); reloads != 1 {
+		t.Errorf("web was reloaded %d times for one certificate", reloads)
+	}
+	if !p.mustInspect("web").State.StartedAt.Equal(started) {
+		t.Error("web was restarted")
+	}
+}
+
+// orders is how many Pebble has taken. Requests for them are more: it rejects every twentieth nonce, as a real CA may.
+func (p *project) orders() int {
+	p.t.Helper()
+	return strings.Count(p.logs("pebble"), `Added order "`)
+}
+
+func TestWebMayStartFirst(t *testing.T) {
+	t.Parallel()
+	for _, server := range servers {
+		t.Run(server.name, func(t *testing.T) {
+			t.Parallel()
+			p := newProject(t, domain, server.name+".yaml", "testdata/pebble.yaml")
+			p.compose("up", "--detach", "--no-deps", "web")
+			p.eventually(20*time.Second, func() error {
+				if !strings.Contains(p.logs("web"), server.missing) {
+					return errors.New("web did not miss its certificate")
+				}
+				return nil
+			})
+			p.compose("up", "--detach")
+			p.awaitCertificate(60 * time.Second)
+		})
+	}
+}
+
+func TestWebMayStopDuringIssue(t *testing.T) {
+	t.Parallel()
+	p := newProject(t, domain, "nginx.yaml", "testdata/pebble.yaml")
+	p.compose("up", "--no-start")
+	p.compose("up", "--detach", "--no-deps", "web", "sidecert")
+	p.eventually(30*time.Second, func() error {
+		chain, err := p.served()
+		if err == nil && !isPlaceholder(chain[0]) {
+			err = fmt.Errorf("%s is served, want the placeholder while there is no CA", chain[0].Issuer)
+		}
+		return err
+	})
+	p.compose("stop", "web")
+	p.compose("start", "pebble")
+	p.eventually(30*time.Second, func() error {
+		if !strings.Contains(p.logs("pebble"), "Listening") {
+			return errors.New("Pebble does not listen")
+		}
+		return nil
+	})
+	p.compose("start", "web")
+	p.awaitCertificate(60 * time.Second)
+}
+
+func TestDemoRenewsBeforeYourEyes(t *testing.T) {
+	t.Parallel()
+	p := newProject(t, "demo.example.test", "demo.yaml")
+	p.compose("up", "--detach")
+	first := p.awaitCertificate(30 * time.Second)
+	p.eventually(90*time.Second, func() error {
+		chain, err := p.served()
+		switch {
+		case err != nil:
+			t.Fatalf("web stopped answering: %v", err)
+		case time.Now().After(chain[0].NotAfter):
+			t.Fatalf("an expired certificate is served")
+		case chain[0].Equal(first):
+			return errors.New("the first certificate is still served")
+		}
+		return p.trusted(chain)
+	})
+
+	p.eventually(10*time.Second, func() error {
+		if !strings.Contains(p.logs("sidecert"), "version=2") || strings.Count(p.logs("sidecert"), "certificate served") < 2 {
+			return errors.New("the renewal is not in the log")
+		}
+		return nil
+	})
+	log := p.logs("sidecert")
+	if lines := strings.Count(log, "\n"); lines > 12 || strings.Contains(log, "level=WARN") {
+		t.Errorf("sidecert's log has %d lines, want about ten and no warning:\n%s", lines, log)
+	}
+	rest := log
+	for _, told := range []string{
+		"sidecert started", "placeholder stored", "account registered",
+		"certificate ordered", "certificate obtained", "certificate served",
+		"certificate ordered", "certificate obtained", "certificate served",
+	} {
+		_, after, found := strings.Cut(rest, `msg="`+told)
+		if !found {
+			t.Fatalf("sidecert's log does not tell %q in its place:\n%s", told, log)
+		}
+		rest = after
+	}
+}
