@@ -31,6 +31,9 @@ func (b Bundle) Check(names []string, now time.Time) error {
 	if err := b.Whole(); err != nil {
 		return err
 	}
+	if len(b.Chain) < 2 {
+		return errors.New("the chain is missing: the CA sent the leaf alone")
+	}
 	leaf := b.Chain[0]
 	if got := NamesOf(leaf); !SameNames(got, names) {
 		return fmt.Errorf("the certificate is for %s, want %s", strings.Join(got, ", "), strings.Join(names, ", "))
@@ -47,7 +50,8 @@ func (b Bundle) Check(names []string, now time.Time) error {
 	return nil
 }
 
-// Whole is the part of Check that stays true for ever: the key fits the leaf, and each certificate is signed by the next.
+// Whole is the part of Check that stays true for ever: the key fits the leaf, and each certificate is signed by the next. A leaf
+// alone is whole: private CAs without intermediates exist, and what is stored of one is not ours to doubt.
 // MD5 and SHA-1 are left to crypto/x509, which refuses both.
 func (b Bundle) Whole() error {
 	if len(b.Chain) == 0 {
@@ -58,9 +62,6 @@ func (b Bundle) Whole() error {
 	}
 	if pub, ok := b.Key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(b.Chain[0].PublicKey) {
 		return errors.New("the certificate is for another key")
-	}
-	if len(b.Chain) < 2 {
-		return errors.New("the chain is missing: the CA sent the leaf alone")
 	}
 	if len(b.Chain) > MaxChain {
 		return fmt.Errorf("the chain has %d certificates, more than %d", len(b.Chain), MaxChain)

@@ -99,6 +99,7 @@ func TestMatch(t *testing.T) {
 		{"a sole overlap", []cert.Spec{spec("a.example", "b.example")}, []cert.Lineage{stored("b.example", "b.example")}, []string{"b.example"}},
 		{"two overlaps", []cert.Spec{spec("x.example", "a.example", "b.example")}, []cert.Lineage{stored("a.example", "a.example"), stored("b.example", "b.example")}, []string{"x.example"}},
 		{"an explicit name", []cert.Spec{{Name: "shop", Named: true, Names: []string{"a.example"}}}, []cert.Lineage{stored("a.example", "a.example")}, []string{"shop"}},
+		{"a lineage called like another", []cert.Spec{spec("www.a.example", "a.example"), spec("a.example")}, []cert.Lineage{stored("a.example", "a.example", "www.a.example")}, []string{"www.a.example", "a.example"}},
 		{"a lineage that is another's", []cert.Spec{spec("a.example"), spec("b.example")}, []cert.Lineage{stored("b.example", "a.example", "b.example")}, []string{"a.example", "b.example"}},
 	}
 	for _, c := range cases {

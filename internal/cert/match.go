@@ -12,6 +12,10 @@ func Match(specs []Spec, lineages []Lineage) []string {
 		names[i], taken[lineage] = lineage, true
 	}
 	open := func(i int) bool { return names[i] == "" }
+	// A lineage that is called like another spec is kept for that one, which could have no other.
+	anothers := func(i int, lineage string) bool {
+		return slices.ContainsFunc(specs, func(s Spec) bool { return s.Name == lineage }) && specs[i].Name != lineage
+	}
 
 	for i, s := range specs {
 		if s.Named {
@@ -20,7 +24,7 @@ func Match(specs []Spec, lineages []Lineage) []string {
 	}
 	for i, s := range specs {
 		for _, l := range lineages {
-			if open(i) && !taken[l.Name] && l.Issued() && SameNames(l.Names(), s.Names) {
+			if open(i) && !taken[l.Name] && !anothers(i, l.Name) && l.Issued() && SameNames(l.Names(), s.Names) {
 				give(i, l.Name)
 			}
 		}
@@ -35,7 +39,7 @@ func Match(specs []Spec, lineages []Lineage) []string {
 	for i, s := range specs {
 		var overlapping []string
 		for _, l := range lineages {
-			if !taken[l.Name] && l.Issued() && overlap(l.Names(), s.Names) {
+			if !taken[l.Name] && !anothers(i, l.Name) && l.Issued() && overlap(l.Names(), s.Names) {
 				overlapping = append(overlapping, l.Name)
 			}
 		}

@@ -290,7 +290,7 @@ func TestInAContainerFoldersMustBeOnVolumes(t *testing.T) {
 	}{
 		{"the defaults", []string{"DOMAINS=a.example"}, "" +
 			"CERT_DIR: \"/etc/letsencrypt\" is on no volume, so the certificates are lost with the container; add `- certs:/etc/letsencrypt` under `volumes:` of sidecert and of the web container\n" +
-			"STATE_DIR: \"/var/lib/sidecert\" is on no volume, so the account key is lost with the container; add `- sidecert:/var/lib/sidecert` under `volumes:` of sidecert\n" +
+			"STATE_DIR: \"/var/lib/sidecert\" is on no volume, so the account key is lost with the container; add `- state:/var/lib/sidecert` under `volumes:` of sidecert\n" +
 			"WEBROOT: \"/var/www/certbot\" is on no volume, so the web container cannot serve it; add `- webroot:/var/www/certbot` under `volumes:` of sidecert and of the web container"},
 		{"no certificate", []string{"CERT_DIR=/mounted/certs", "STATE_DIR=/mounted/state"}, "" +
 			"DOMAINS is not set, nor is CERT_0_DOMAINS; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org\n" +

@@ -24,7 +24,7 @@ func certPlace(path string) place {
 }
 
 func statePlace(path string) place {
-	return place{"STATE_DIR", path, "sidecert", "sidecert", "the account key is lost with the container"}
+	return place{"STATE_DIR", path, "state", "sidecert", "the account key is lost with the container"}
 }
 
 func webrootPlace(variable, path string) place {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -143,10 +144,19 @@ func faultyStore(t *testing.T, certDir, stateDir string, f *faulty) *Store {
 	return New(f, state, options(certDir, stateDir))
 }
 
+// volumes are the kinds of file systems that users have, by the operations that fail on them.
+var volumes = map[string]map[string]error{
+	"ext4":                       nil,
+	"no symbolic links":          {"symlink": unix.EPERM, "link": unix.EPERM},
+	"no exchange":                {"exchange": ErrNoExchange},
+	"neither links nor exchange": {"symlink": unix.EOPNOTSUPP, "link": unix.EOPNOTSUPP, "exchange": ErrNoExchange},
+}
+
 // TestKilledAtEveryOperation kills a first issue and a renewal at each operation on the volume. At every point the live files are
-// whole; after one repair the lineage is the old or the new version, and every key that was written is still there.
+// whole, as far as the file system can exchange; after one repair the lineage is the old or the new version, nothing is left over,
+// and every key that was written is still there.
 func TestKilledAtEveryOperation(t *testing.T) {
-	first, second := bundle(), bundle()
+	first, second := ca.Issue(time.Now().Add(-2*time.Hour), life, names...), bundle()
 	stories := map[string]struct {
 		before []cert.Bundle
 		now    cert.Bundle
@@ -154,37 +164,42 @@ func TestKilledAtEveryOperation(t *testing.T) {
 		"first issue": {nil, first},
 		"renewal":     {[]cert.Bundle{first}, second},
 	}
-	for name, story := range stories {
-		t.Run(name, func(t *testing.T) {
-			points := 0
-			for n := 1; ; n++ {
-				certDir, stateDir := t.TempDir(), t.TempDir()
-				s := open(t, certDir, stateDir)
-				if _, err := s.Placeholder(t.Context(), "example.org", names); err != nil {
-					t.Fatal(err)
+	for kind, errs := range volumes {
+		for name, story := range stories {
+			t.Run(name+" on "+kind, func(t *testing.T) {
+				t.Parallel()
+				points := 0
+				for n := 1; ; n++ {
+					certDir, stateDir := t.TempDir(), t.TempDir()
+					volume := func(failAt int) *Store {
+						return faultyStore(t, certDir, stateDir, &faulty{failAt: failAt, fail: func(op string) error { return errs[op] }})
+					}
+					if _, err := volume(0).Placeholder(t.Context(), "example.org", names); err != nil {
+						t.Fatal(err)
+					}
+					for _, b := range story.before {
+						save(t, volume(0), b)
+					}
+					_, err := volume(n).Save(t.Context(), "example.org", spec, story.now)
+					if err == nil {
+						break
+					}
+					if !errors.Is(err, errDead) {
+						t.Fatalf("killed at operation %d: Save() = %v, want the kill", n, err)
+					}
+					points++
+					_, err = volume(0).bundle(func(file string) string { return "live/example.org/" + file + ".pem" })
+					if err != nil && errs["exchange"] == nil {
+						t.Errorf("killed at operation %d: live files are not whole: %v", n, err)
+					}
+					afterRepair(t, n, volume(0), len(story.before))
 				}
-				for _, b := range story.before {
-					save(t, s, b)
+				if points < 20 {
+					t.Errorf("only %d points were tried", points)
 				}
-				f := &faulty{failAt: n}
-				_, err := faultyStore(t, certDir, stateDir, f).Save(t.Context(), "example.org", spec, story.now)
-				if err == nil {
-					break
-				}
-				if !errors.Is(err, errDead) {
-					t.Fatalf("killed at operation %d: Save() = %v, want the kill", n, err)
-				}
-				points++
-				if _, err := s.bundle(func(file string) string { return "live/example.org/" + file + ".pem" }); err != nil {
-					t.Errorf("killed at operation %d: live files are not whole: %v", n, err)
-				}
-				afterRepair(t, n, open(t, certDir, stateDir), len(story.before))
-			}
-			if points < 20 {
-				t.Errorf("only %d points were tried", points)
-			}
-			t.Logf("%d points", points)
-		})
+				t.Logf("%d points", points)
+			})
+		}
 	}
 }
 
@@ -197,15 +212,100 @@ func afterRepair(t *testing.T, n int, s *Store, versions int) {
 	if err != nil || l.Number < versions {
 		t.Errorf("killed at operation %d: after repair version %d, %v; want at least %d", n, l.Number, err, versions)
 	}
+	if numbers := s.numbers("example.org"); len(numbers) > 0 && numbers[0] != l.Number {
+		t.Errorf("killed at operation %d: version %d stands in archive/, but version %d is live", n, numbers[0], l.Number)
+	}
 	entries, _ := os.ReadDir(filepath.Join(s.CertDir, "live"))
 	if len(entries) != 1 {
 		t.Errorf("killed at operation %d: live/ holds %v, want example.org alone", n, entries)
+	}
+	if left, _ := os.ReadDir(filepath.Join(s.CertDir, "live/example.org")); len(left) != 5 {
+		t.Errorf("killed at operation %d: live/example.org holds %v, want four files and README", n, left)
 	}
 	if did, err := s.Mend(t.Context(), "example.org"); did != "" || err != nil {
 		t.Errorf("killed at operation %d: a second Mend() = %q, %v; want nothing to do", n, did, err)
 	}
 	if l, err = s.Save(t.Context(), "example.org", spec, bundle()); err != nil {
 		t.Errorf("killed at operation %d: the next Save() = %v", n, err)
+	}
+}
+
+func TestSoleVersionIsNeverTakenFromTheWebServer(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, t.TempDir())
+	save(t, s, bundle())
+	if err := os.Truncate(filepath.Join(dir, "archive/example.org/cert1.pem"), 0); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := s.Mend(t.Context(), "example.org"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Lineage("example.org"); !errors.Is(err, ErrBroken) {
+		t.Errorf("Lineage() = %v, want ErrBroken", err)
+	}
+	if !s.Servable("example.org") {
+		t.Error("the pair that nginx uses has gone")
+	}
+	if _, err := s.Placeholder(t.Context(), "example.org", names); err == nil {
+		t.Log("a placeholder was asked for and not made")
+	}
+	if !s.Servable("example.org") {
+		t.Error("a placeholder has taken the place of a pair that works")
+	}
+	if l := save(t, s, bundle()); l.Number != 2 {
+		t.Errorf("the next certificate is version %d, want 2", l.Number)
+	}
+}
+
+func TestLeafWithoutIntermediatesIsWhole(t *testing.T) {
+	s := open(t, t.TempDir(), t.TempDir())
+	b := bundle()
+	b.Chain = b.Chain[:1]
+	if l := save(t, s, b); l.Number != 1 || !l.Issued() {
+		t.Errorf("a private CA's leaf is version %d, issued %v", l.Number, l.Issued())
+	}
+}
+
+func TestFilesThatComeDuringAnOrderAreKept(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, t.TempDir())
+	files, err := bundle().PEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, data := range files {
+		write(t, filepath.Join(dir, "live/example.org", file+".pem"), string(data))
+	}
+	if _, err := s.Save(t.Context(), "example.org", spec, bundle()); err == nil {
+		t.Error("Save() went over a person's own files")
+	}
+	if got, _ := os.ReadFile(filepath.Join(dir, "live/example.org/privkey.pem")); string(got) != string(files[cert.PrivkeyPEM]) {
+		t.Error("the person's key has gone")
+	}
+}
+
+func TestFailedChangeWakesNobody(t *testing.T) {
+	certDir, stateDir := t.TempDir(), t.TempDir()
+	full := &faulty{fail: func(op string) error {
+		if op == "create" {
+			return unix.ENOSPC
+		}
+		return nil
+	}}
+	s := faultyStore(t, certDir, stateDir, full)
+	calls := make(chan struct{}, 100)
+	go s.Watch(t.Context(), func() { calls <- struct{}{} })
+	for range 3 {
+		if _, err := s.Placeholder(t.Context(), "example.org", names); err == nil {
+			t.Fatal("a placeholder was stored on a full disk")
+		}
+		select {
+		case <-calls:
+			t.Fatal("our own failed write was taken for a change from outside")
+		case <-time.After(2 * settle):
+		}
 	}
 }
 
@@ -237,12 +337,7 @@ func TestFullDiskLeavesWhatIsServedUntouched(t *testing.T) {
 }
 
 func TestVolumesWithoutLinksOrExchangeWork(t *testing.T) {
-	cases := map[string]map[string]error{
-		"no symbolic links": {"symlink": unix.EPERM, "link": unix.EPERM},
-		"no exchange":       {"exchange": ErrNoExchange},
-		"neither":           {"symlink": unix.EOPNOTSUPP, "link": unix.EOPNOTSUPP, "exchange": ErrNoExchange},
-	}
-	for name, errs := range cases {
+	for name, errs := range volumes {
 		t.Run(name, func(t *testing.T) {
 			certDir, stateDir := t.TempDir(), t.TempDir()
 			f := &faulty{fail: func(op string) error { return errs[op] }}

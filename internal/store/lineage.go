@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -45,7 +46,8 @@ func (s *Store) lineageNames() []string {
 	return slices.Compact(names)
 }
 
-// Lineage reads what is live under a name; one that has nothing is no error.
+// Lineage reads what is live under a name; one that has nothing is no error. With ErrBroken, what is there is to be replaced; with
+// any other error it is to be left alone.
 func (s *Store) Lineage(name string) (cert.Lineage, error) {
 	l := cert.Lineage{Name: name, Dir: path.Join(s.CertDir, "live", name)}
 	live, err := s.live(name)
@@ -78,8 +80,8 @@ type version struct {
 // errNotOurs says that live/NAME has files which neither we nor certbot put there.
 var errNotOurs = errors.New("the files there are neither a version of archive/ nor a placeholder")
 
-// errBroken says that live/NAME does not show one whole version.
-var errBroken = errors.New("the four files are not of one whole version")
+// ErrBroken says that live/NAME does not show one whole version and archive/NAME has none either.
+var ErrBroken = errors.New("the four files are not of one whole version")
 
 // live reads what live/NAME shows; a zero version if it is empty or not there.
 func (s *Store) live(name string) (version, error) {
@@ -111,12 +113,12 @@ func (s *Store) live(name string) (version, error) {
 	case plain > 0:
 		return version{}, s.liveError(name, errNotOurs)
 	case missing > 0 || len(numbers) != 1 || numbers[0]:
-		return version{}, s.liveError(name, errBroken)
+		return version{}, s.liveError(name, ErrBroken)
 	}
 	for n := range numbers {
 		b, err := s.version(name, n)
 		if err != nil {
-			return version{}, s.liveError(name, fmt.Errorf("%w: version %d: %w", errBroken, n, err))
+			return version{}, s.liveError(name, fmt.Errorf("%w: version %d: %w", ErrBroken, n, err))
 		}
 		return version{n, b}, nil
 	}
@@ -206,7 +208,7 @@ func (s *Store) bundle(at func(file string) string) (cert.Bundle, error) {
 	}
 	for file, want := range map[string][]byte{cert.CertPEM: cert.EncodeChain(chain[:1]), cert.ChainPEM: cert.EncodeChain(chain[1:])} {
 		got, err := cert.ParseChain(data[file])
-		if err != nil || !bytes.Equal(cert.EncodeChain(got), want) {
+		if err != nil && len(data[file]) > 0 || !bytes.Equal(cert.EncodeChain(got), want) { // an empty chain.pem goes with a leaf alone
 			return cert.Bundle{}, fmt.Errorf("%s does not belong to %s", at(file), at(cert.FullchainPEM))
 		}
 	}
@@ -241,6 +243,20 @@ func (s *Store) olderThan(name string, live int) []string {
 		}
 	}
 	return older
+}
+
+// Servable reports whether live/NAME has a pair that a web server can start with, whoever made it.
+func (s *Store) Servable(name string) bool {
+	chain, err := s.certs.ReadFile(path.Join("live", name, cert.FullchainPEM+".pem"))
+	if err != nil {
+		return false
+	}
+	key, err := s.certs.ReadFile(path.Join("live", name, cert.PrivkeyPEM+".pem"))
+	if err != nil {
+		return false
+	}
+	_, err = tls.X509KeyPair(chain, key)
+	return err == nil
 }
 
 // digest tells whether what people and web servers see of a lineage has changed: the live files and the renewal settings.

@@ -1,12 +1,14 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/sidecert/sidecert/internal/cert"
@@ -19,6 +21,10 @@ const publicPerm = 0o644
 // When it returns without an error everything is on disk; when it fails, what was live before still is.
 func (s *Store) Save(ctx context.Context, name string, spec cert.Spec, b cert.Bundle) (cert.Lineage, error) {
 	err := s.change(ctx, name, func() error {
+		// Read again under the lock: an order takes its time, and somebody may have put files of their own there.
+		if _, err := s.live(name); err != nil && !errors.Is(err, ErrBroken) {
+			return err
+		}
 		n, err := s.archive(name, b)
 		if err != nil {
 			return err
@@ -36,8 +42,18 @@ func (s *Store) Save(ctx context.Context, name string, spec cert.Spec, b cert.Bu
 }
 
 func (s *Store) saveError(name string, err error) error {
-	return &cert.Error{Op: "store certificate", Name: name, Err: err,
+	if _, ok := errors.AsType[*cert.Error](err); ok {
+		return err
+	}
+	failed := &cert.Error{Op: "store certificate", Name: name, Err: err,
 		Hint: fmt.Sprintf("make sure that the volume at %s is writable and has space; what was served before is untouched", s.CertDir)}
+	switch {
+	case errors.Is(err, context.Canceled):
+		failed.Kind = cert.KindInterrupted
+	case errors.Is(err, ErrLocked):
+		failed.Hint = "it is tried again; if no certbot runs there, see who holds the lock on " + path.Join(s.CertDir, ".certbot.lock")
+	}
+	return failed
 }
 
 // archive writes the four files of a new version, and has them on disk before any link may point to them.
@@ -80,7 +96,8 @@ func (s *Store) write(at, file string, data []byte) error {
 	return writeNew(s.certs, at, data, publicPerm, unowned)
 }
 
-// Placeholder makes a placeholder live in a lineage that has nothing, or only an older placeholder.
+// Placeholder makes a placeholder live in a lineage that has nothing, only an older placeholder, or only what no web server can
+// start with.
 func (s *Store) Placeholder(ctx context.Context, name string, names []string) (cert.Lineage, error) {
 	b, err := cert.Placeholder(name, names, s.Now())
 	if err != nil {
@@ -91,7 +108,8 @@ func (s *Store) Placeholder(ctx context.Context, name string, names []string) (c
 		return cert.Lineage{}, err
 	}
 	err = s.change(ctx, name, func() error {
-		if live, err := s.live(name); err != nil || live.number > 0 {
+		live, err := s.live(name)
+		if err != nil && (!errors.Is(err, ErrBroken) || s.Servable(name)) || live.number > 0 {
 			return err
 		}
 		return s.install(name, func(dir, file string) error {
@@ -139,7 +157,7 @@ func (s *Store) install(name string, put func(dir, file string) error) error {
 	if err := mkdirAll(s.certs, "live", s.FoldersPerms, s.own); err != nil {
 		return err
 	}
-	if err := mkdir(s.certs, next, s.folderPerms(live), s.own); err != nil {
+	if err := s.mkdirLike(next, live); err != nil {
 		return err
 	}
 	for _, file := range cert.Files {
@@ -176,21 +194,51 @@ func (s *Store) swap(live, next string) error {
 	if !errors.Is(err, ErrNoExchange) {
 		return err
 	}
-	// Key and chain, which a server reads together, change next to each other.
+	// From the mark on, an interrupted change is finished forward.
+	if err := writeNew(s.certs, path.Join(next, swapping), nil, publicPerm, unowned); err != nil {
+		return err
+	}
+	if err := s.certs.SyncDir(next); err != nil {
+		return err
+	}
+	return s.swapEach(live, next)
+}
+
+// swapping marks a folder whose four files are moved to live/NAME one by one.
+const swapping = ".swapping"
+
+// swapEach moves what has not been moved yet. Key and chain, which a server reads together, change next to each other.
+func (s *Store) swapEach(live, next string) error {
 	for _, file := range []string{cert.ChainPEM, cert.CertPEM, cert.PrivkeyPEM, cert.FullchainPEM} {
-		if err := s.certs.Rename(path.Join(next, file+".pem"), path.Join(live, file+".pem")); err != nil {
+		from := path.Join(next, file+".pem")
+		if !exists(s.certs, from) {
+			continue
+		}
+		if err := s.certs.Rename(from, path.Join(live, file+".pem")); err != nil {
 			return err
 		}
 	}
 	return s.certs.SyncDir(live)
 }
 
-// folderPerms keeps the mode of a folder that is replaced.
-func (s *Store) folderPerms(dir string) fs.FileMode {
-	if info, err := s.certs.Lstat(dir); err == nil && info.IsDir() {
-		return info.Mode().Perm()
+// mkdirLike makes a folder with the mode and owner of the one that it will replace, if there is one.
+func (s *Store) mkdirLike(next, live string) error {
+	info, err := s.certs.Lstat(live)
+	if err != nil || !info.IsDir() {
+		return mkdir(s.certs, next, s.FoldersPerms, s.own)
 	}
-	return s.FoldersPerms
+	if err := s.certs.Mkdir(next, info.Mode().Perm()); err != nil {
+		return err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil
+	}
+	err = s.certs.Chown(next, int(stat.Uid), int(stat.Gid))
+	if errors.Is(err, fs.ErrPermission) {
+		return nil // it was another user's; we can only make our own
+	}
+	return err
 }
 
 // carryOver gives the files of others in live/NAME a second name in the folder that will replace it.
@@ -230,9 +278,19 @@ func (s *Store) finish(name string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if exists(s.certs, path.Join(next, swapping)) {
+		if err := s.swapEach(live, next); err != nil {
+			return true, err
+		}
+		if entries, err = s.certs.ReadDir(next); err != nil {
+			return true, err
+		}
+	}
+	// The mark goes last: a folder that has lost it counts as one that was never to be used.
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return cmp.Compare(b.Name(), a.Name()) })
 	for _, e := range entries {
 		from, to := path.Join(next, e.Name()), path.Join(live, e.Name())
-		if !isOurs(e.Name()) && exists(s.certs, live) && !exists(s.certs, to) {
+		if !isOurs(e.Name()) && e.Name() != swapping && exists(s.certs, live) && !exists(s.certs, to) {
 			err = s.certs.Rename(from, to)
 		} else {
 			err = s.certs.Remove(from)
@@ -245,7 +303,8 @@ func (s *Store) finish(name string) (bool, error) {
 }
 
 // Mend puts right what an interrupted change left behind: a half-built folder, a version without all of its files, links that do
-// not show one whole version, a whole version that a placeholder still hides. It returns what it did, for the log; "" if there was nothing to do. No key is ever deleted.
+// not show the newest whole version. It returns what it did, for the log; "" if there was nothing to do. No key is ever deleted,
+// and what a web server uses stays where it is until there is something better.
 func (s *Store) Mend(ctx context.Context, name string) (did string, err error) {
 	if s.isSound(name) {
 		return "", nil
@@ -256,21 +315,25 @@ func (s *Store) Mend(ctx context.Context, name string) (did string, err error) {
 		} else if found {
 			did = "finished an interrupted change of live/" + name
 		}
-		if set, err := s.setAside(name); err != nil {
-			return err
-		} else if set != "" {
+		live, err := s.live(name)
+		if err != nil && !errors.Is(err, ErrBroken) {
+			return nil // the same error is met by whoever reads the lineage
+		}
+		n, newer := s.newerThan(name, live)
+		if newer {
+			did = fmt.Sprintf("pointed live/%s to version %d, the newest whole one", name, n)
+			if err := s.point(name, n); err != nil {
+				return err
+			}
+		}
+		if err != nil && n == 0 {
+			return nil // there is nothing better than what a web server may be using
+		}
+		set, err := s.setAside(name, max(n, live.number))
+		if set != "" {
 			did = set
 		}
-		live, err := s.live(name)
-		if live.number > 0 || err != nil && !errors.Is(err, errBroken) {
-			return nil // an error is met again by whoever reads the lineage
-		}
-		n := s.newest(name)
-		if n == 0 {
-			return nil
-		}
-		did = fmt.Sprintf("pointed live/%s to version %d, the newest whole one", name, n)
-		return s.point(name, n)
+		return err
 	})
 	if err != nil {
 		return did, s.saveError(name, err)
@@ -284,19 +347,36 @@ func (s *Store) isSound(name string) bool {
 		return false
 	}
 	numbers := s.numbers(name)
-	if len(numbers) == 0 || numbers[0] == live.number {
-		return true
-	}
-	_, err = s.version(name, numbers[0])
-	return err == nil && live.number > 0
+	return len(numbers) == 0 || numbers[0] == live.number
 }
 
-// setAside moves the files of versions newer than the live one that are not whole, keys included, to a folder of their own in
-// archive/NAME: their number stays free of half a pair.
-func (s *Store) setAside(name string) (did string, err error) {
+// newerThan is the whole version that was issued last, and whether it is to be live in place of what is. A version is judged by its
+// dates: numbers mean nothing.
+func (s *Store) newerThan(name string, live version) (n int, newer bool) {
+	var issued time.Time
+	if live.number > 0 {
+		n, issued = live.number, live.bundle.Chain[0].NotBefore
+	}
+	for _, number := range s.numbers(name) {
+		if number == live.number {
+			continue
+		}
+		if b, err := s.version(name, number); err == nil && b.Chain[0].NotBefore.After(issued) {
+			n, newer, issued = number, true, b.Chain[0].NotBefore
+		}
+	}
+	return n, newer
+}
+
+// setAside moves the files of versions with a higher number than the live one that are not whole, keys included, to a folder of
+// their own in archive/NAME: their number stays free of half a pair.
+func (s *Store) setAside(name string, live int) (did string, err error) {
 	for _, n := range s.numbers(name) {
-		if _, err := s.version(name, n); err == nil {
+		if n <= live {
 			break
+		}
+		if _, err := s.version(name, n); err == nil {
+			continue
 		}
 		aside := path.Join("archive", name, ".broken-"+s.Now().UTC().Format("20060102T150405Z"))
 		if err := mkdirAll(s.certs, aside, 0o700, unowned); err != nil {
@@ -317,17 +397,6 @@ func (s *Store) setAside(name string) (did string, err error) {
 		did = fmt.Sprintf("set the incomplete version %d aside in %s", n, aside)
 	}
 	return did, nil
-}
-
-// newest is the number of the whole version that is valid for longest, 0 if there is none.
-func (s *Store) newest(name string) (number int) {
-	var until time.Time
-	for _, n := range s.numbers(name) {
-		if b, err := s.version(name, n); err == nil && b.Chain[0].NotAfter.After(until) {
-			number, until = n, b.Chain[0].NotAfter
-		}
-	}
-	return number
 }
 
 const readme = `This folder shows the newest version of a certificate. It is kept by sidecert, in the layout of certbot.

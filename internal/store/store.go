@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"sync"
 	"time"
 
@@ -95,8 +96,15 @@ func (s *Store) change(ctx context.Context, lineage string, f func() error) erro
 	}
 	defer lock.Close()
 	err = f()
-	s.known[lineage] = s.digest(lineage)
+	if s.known[lineage] = s.digest(lineage); !s.has(lineage) {
+		delete(s.known, lineage)
+	}
 	return err
+}
+
+// has reports whether a lineage has a folder, as lineageNames finds them.
+func (s *Store) has(lineage string) bool {
+	return exists(s.certs, path.Join("live", lineage)) || exists(s.certs, path.Join("archive", lineage))
 }
 
 func (s *Store) certbotLock(ctx context.Context) (io.Closer, error) {
@@ -109,7 +117,7 @@ func (s *Store) certbotLock(ctx context.Context) (io.Closer, error) {
 		}
 		select {
 		case <-patience.Done():
-			return nil, fmt.Errorf("a certbot is at work in %s: %w", s.CertDir, err)
+			return nil, errors.Join(ctx.Err(), fmt.Errorf("a certbot is at work in %s: %w", s.CertDir, err))
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
@@ -144,6 +152,18 @@ func try(v FS) error {
 	}
 	if len(back) != len(data) {
 		return fmt.Errorf("%s: wrote %d bytes, read %d", name, len(data), len(back))
+	}
+	const link = name + ".link"
+	if err := removeIfThere(v, link); err != nil {
+		return err
+	}
+	if err := v.Symlink(name, link); err == nil {
+		err = v.Remove(link)
+		if err != nil {
+			return err
+		}
+	} else if !noLinks(err) { // without links, copies stand in
+		return err
 	}
 	return v.Remove(name)
 }
