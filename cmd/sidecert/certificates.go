@@ -14,6 +14,7 @@ import (
 
 	"github.com/sidecert/sidecert/internal/cert"
 	"github.com/sidecert/sidecert/internal/config"
+	"github.com/sidecert/sidecert/internal/renewal"
 	"github.com/sidecert/sidecert/internal/store"
 )
 
@@ -50,6 +51,7 @@ type listed struct {
 	Served      []servedAt `json:"served"`
 	Next        time.Time  `json:"next_renewal,omitzero"`
 	Why         string     `json:"why,omitempty"`
+	Held        string     `json:"held,omitempty"` // what holds a wanted certificate back until Next
 	Failure     *failure   `json:"last_failure,omitempty"`
 	Err         string     `json:"err,omitempty"`
 }
@@ -157,22 +159,39 @@ func describe(s *store.Store, l cert.Lineage, spec *cert.Spec, targets map[strin
 }
 
 func describeNext(s *store.Store, row *listed, spec cert.Spec, l cert.Lineage, now time.Time) {
-	a, err := s.Attempts(l.Name)
+	waits, err := waitsOf(s, spec, l)
 	if err != nil {
 		row.Err = err.Error()
 		return
 	}
-	if a.Failures > 0 {
+	if a := waits.Attempts; a.Failures > 0 {
 		row.Failure = &failure{a.FailedAt, a.Failures, a.Err, a.Hint}
 	}
-	if why := cert.Wanted(spec, l, now); why != "" {
-		row.Why, row.Next = string(why), latest(now.UTC().Truncate(time.Second), a.Next, a.NotBefore)
+	why := cert.Wanted(spec, l, now)
+	if why == "" {
+		row.Next, row.Why = cert.DueAt(l.Leaf(), spec.RenewBefore), "it will have come so far in its lifetime"
 		return
 	}
-	row.Next, row.Why = cert.DueAt(l.Leaf(), spec.RenewBefore), "it will have come so far in its lifetime"
+	row.Next, row.Held = waits.Until(spec.Names, now)
+	row.Next, row.Why = row.Next.UTC().Truncate(time.Second), string(why)
 }
 
-func latest(times ...time.Time) time.Time { return slices.MaxFunc(times, time.Time.Compare) }
+// waitsOf reads what holds a certificate back.
+func waitsOf(s *store.Store, spec cert.Spec, l cert.Lineage) (w renewal.Waits, err error) {
+	if w.Attempts, err = s.Attempts(l.Name); err != nil {
+		return w, err
+	}
+	if w.Hold, err = s.Hold(spec.CA); err != nil {
+		return w, err
+	}
+	if w.Failures, err = s.Failures(); err != nil {
+		return w, err
+	}
+	if l.Issued() {
+		w.Lifetime = cert.Lifetime(l.Leaf())
+	}
+	return w, nil
+}
 
 // servedOf is what containers were seen to serve while the stored version was the newest: those that have gone since an earlier
 // one tell nothing any more.
@@ -270,6 +289,8 @@ func stateText(r listed, now time.Time) string {
 		return "unusable: " + r.Err
 	case r.Failure != nil:
 		return fmt.Sprintf("failed %d times: %s", r.Failure.Attempts, r.Failure.Err)
+	case r.Held != "":
+		return "held: " + r.Held
 	case r.Placeholder:
 		return "placeholder, certificate to come"
 	case !r.Stored:
@@ -309,6 +330,7 @@ func writeDetails(w io.Writer, all []listed, now time.Time) error {
 		}
 		if !r.Next.IsZero() {
 			line("next renewal", fmt.Sprintf("%s: %s", when(r.Next, now), r.Why))
+			line("held back", r.Held)
 		}
 		for _, s := range r.Served {
 			told := ""

@@ -50,13 +50,25 @@ const settling = 5 * time.Second
 
 // renew has the daemon do it, and does it in this process where there is none.
 func renew(ctx context.Context, in *invocation, c config.Config, ask renewal.Ask) ([]verdict, error) {
+	all, err := askDaemon(ctx, c.StateDir, ask)
+	if !errors.Is(err, errNoDaemon) {
+		return all, err
+	}
+	p, err := wire(in)
+	if err != nil {
+		return nil, err
+	}
 	for end := time.Now().Add(settling); ; {
+		lead, err := p.store.Lead()
+		if err == nil {
+			defer lead.Close()
+			return verdicts(p.manager.Once(ctx, ask)), nil
+		}
+		if !errors.Is(err, store.ErrLocked) {
+			return nil, err
+		}
 		all, err := askDaemon(ctx, c.StateDir, ask)
 		if !errors.Is(err, errNoDaemon) {
-			return all, err
-		}
-		all, err = renewAlone(ctx, in, ask)
-		if !errors.Is(err, store.ErrLocked) {
 			return all, err
 		}
 		if time.Now().After(end) {
@@ -65,20 +77,6 @@ func renew(ctx context.Context, in *invocation, c config.Config, ask renewal.Ask
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-}
-
-// renewAlone does a pass in this process; store.ErrLocked if a daemon keeps CERT_DIR after all.
-func renewAlone(ctx context.Context, in *invocation, ask renewal.Ask) ([]verdict, error) {
-	p, err := wire(in)
-	if err != nil {
-		return nil, err
-	}
-	lead, err := p.store.Lead()
-	if err != nil {
-		return nil, err
-	}
-	defer lead.Close()
-	return verdicts(p.manager.Once(ctx, ask)), nil
 }
 
 // tell says in a line each what became of the certificates, and fails if one that is wanted was not obtained.

@@ -40,6 +40,9 @@ func (p *parts) daemon(ctx context.Context) error {
 	p.log.Info("sidecert started", cert.AttrVersion, version, "certs", len(p.config.Specs), cert.AttrDir, p.config.CertDir)
 	defer p.log.Info("sidecert stopped")
 	p.beat(renewal.Health{}) // what an earlier run found may not hold for this configuration
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP) // before anything waits: it would end us
+	defer signal.Stop(hangup)
 	lead, err := p.lead(ctx)
 	if err != nil {
 		return ended(ctx, err)
@@ -50,7 +53,7 @@ func (p *parts) daemon(ctx context.Context) error {
 	defer cancel()
 	var helpers sync.WaitGroup
 	defer helpers.Wait()
-	helpers.Go(func() { p.lookOnHangup(ctx) })
+	helpers.Go(func() { p.lookOnHangup(ctx, hangup) })
 	helpers.Go(func() { p.lookOnChange(ctx) })
 	helpers.Go(func() { p.serveControl(ctx) })
 	err = p.manager.Run(ctx)
@@ -86,7 +89,7 @@ func (p *parts) lead(ctx context.Context) (io.Closer, error) {
 			p.log.Warn("another sidecert keeps this CERT_DIR, standing by", cert.AttrDir, p.config.CertDir)
 			said = true
 		}
-		p.beat(renewal.Health{Ready: true})
+		p.beat(p.manager.Health())
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -95,10 +98,7 @@ func (p *parts) lead(ctx context.Context) (io.Closer, error) {
 	}
 }
 
-func (p *parts) lookOnHangup(ctx context.Context) {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+func (p *parts) lookOnHangup(ctx context.Context, hangup <-chan os.Signal) {
 	for {
 		select {
 		case <-ctx.Done():

@@ -16,6 +16,9 @@ import (
 func (c *client) signIn(ctx context.Context, register bool) error {
 	account, err := c.config.Accounts.Account(c.ca)
 	none := errors.Is(err, fs.ErrNotExist)
+	if _, told := errors.AsType[*cert.Error](err); told {
+		return err // the store knows what to do about it
+	}
 	if err != nil && !none {
 		return &cert.Error{Op: "account", Err: fmt.Errorf("read the account: %w", err)}
 	}

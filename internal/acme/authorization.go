@@ -18,7 +18,7 @@ import (
 const (
 	authorizationLimit = 5 * time.Minute
 	// deactivationLimit is short because deactivating is a courtesy to the CA: what is left pending expires anyway.
-	deactivationLimit = 10 * time.Second
+	deactivationLimit = 3 * time.Second
 )
 
 // authorize proves the control of every name, RFC 8555 §7.5. All authorizations come to their end, so that the error names
@@ -39,6 +39,9 @@ func (c *client) authorize(ctx context.Context, w *work) error {
 		}
 	}
 	err := joined(append(final, open...))
+	if e, ok := errors.AsType[*cert.Error](err); ok {
+		e.Failed = namesOf(final)
+	}
 	if len(final) == 0 {
 		return err // nil, or the order lives and the next attempt goes on with it
 	}
@@ -210,6 +213,16 @@ func joined(failed []error) error {
 	}
 	one.Err = &said{text: fmt.Sprintf("%v; also failed: %s", first.Err, strings.Join(others, ", ")), err: first.Err}
 	return &one
+}
+
+func namesOf(failed []error) []string {
+	var names []string
+	for _, err := range failed {
+		if e, ok := errors.AsType[*cert.Error](err); ok {
+			names = append(names, e.Name)
+		}
+	}
+	return names
 }
 
 func worse(a, b cert.Kind) cert.Kind {

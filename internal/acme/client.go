@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	xacme "golang.org/x/crypto/acme"
@@ -37,6 +38,9 @@ type client struct {
 	dir     xacme.Directory
 	account cert.Account
 	opened  time.Time
+	// doubted is set when an order got no answer. The next attempt then begins with the directory, so that a CA which is away is
+	// found away before an order is counted.
+	doubted atomic.Bool
 }
 
 // client returns the one for a CA. It is opened at its first use, after a day, and when lost is the present one, whose
@@ -52,7 +56,7 @@ func (i *Issuer) client(ctx context.Context, ca cert.CA, lost *client) (*client,
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	if a.client != nil && a.client != lost && i.config.Now().Sub(a.client.opened) < directoryLife {
+	if a.client != nil && a.client != lost && !a.client.doubted.Load() && i.config.Now().Sub(a.client.opened) < directoryLife {
 		return a.client, nil
 	}
 	c, err := i.open(ctx, a, lost != nil && lost == a.client)

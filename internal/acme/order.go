@@ -92,6 +92,7 @@ func (c *client) newOrder(ctx context.Context, req cert.Request, k *keys) (*work
 	}
 	order, err := c.postOrder(ctx, req.Spec)
 	if err != nil {
+		c.doubted.Store(isLost(err))
 		return nil, c.failure("order", req.Spec.Name, err)
 	}
 	stored.URL, stored.Expires = order.URI, order.Expires

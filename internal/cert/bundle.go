@@ -60,7 +60,7 @@ func (b Bundle) Whole() error {
 	if b.Key == nil {
 		return errors.New("no private key")
 	}
-	if pub, ok := b.Key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(b.Chain[0].PublicKey) {
+	if !Fits(b.Key, b.Chain[0]) {
 		return errors.New("the certificate is for another key")
 	}
 	if len(b.Chain) > MaxChain {
@@ -72,6 +72,12 @@ func (b Bundle) Whole() error {
 		}
 	}
 	return nil
+}
+
+// Fits reports whether a private key is the one of a certificate.
+func Fits(key crypto.Signer, c *x509.Certificate) bool {
+	pub, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
+	return ok && pub.Equal(c.PublicKey)
 }
 
 // The four files of a version, as certbot names them.

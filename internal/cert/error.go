@@ -15,6 +15,8 @@ type Error struct {
 	Err  error
 	// Hint says what to do, as a sentence; may be empty.
 	Hint string
+	// Failed are the names whose validation the CA has refused; they count for its limit of failures by name.
+	Failed []string
 	// NotBefore is the CA's Retry-After as a time; zero if it named none.
 	NotBefore time.Time
 }

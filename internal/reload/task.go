@@ -52,6 +52,9 @@ func (t *task) begin(ctx context.Context) {
 		if v.was.Stored != v.kept.Lineage.Fingerprint() {
 			v.next = time.Time{} // the backoff was another version's
 		}
+		if farthest := t.r.now().Add(backoff[len(backoff)-1]); v.next.After(farthest) {
+			v.next = time.Time{} // from a clock that was ahead
+		}
 	}
 	if t.State.Status != "" && !t.State.Running() {
 		t.stop()

@@ -30,12 +30,14 @@ func (m *Manager) obtain(ctx context.Context, w *work, slots chan struct{}) {
 		w.result.Err = &cert.Error{Op: "attempt", Name: w.name, Kind: cert.KindInterrupted, Err: ctx.Err()}
 		return
 	}
-	// Another certificate may have found the CA busy or away since this one was decided on.
-	if at, held := m.notBefore(w, true, m.Now()); at.After(m.Now()) {
-		w.result.Next, w.result.Held = at, held
+	// Another certificate may have found the CA busy or away, or a name to fail, since this one was decided on.
+	begun := m.Now()
+	at, held, err := m.enter(w, begun)
+	if err != nil || at.After(begun) {
+		w.result.Next, w.result.Held, w.result.Err = at, held, err
 		return
 	}
-	begun := m.Now()
+	defer m.leave(w)
 	if err := m.attempt(ctx, w); err != nil {
 		m.fail(w, err, m.Now())
 		return
@@ -146,7 +148,7 @@ func (m *Manager) fail(w *work, err error, now time.Time) {
 		a.Err, a.Hint = ErrorText(err)
 		a.Next = now.Add(jitter(backoff(a.Failures, e.Kind, m.lifetime(w)), rand.Float64())).UTC()
 		w.result.Next = later(a.Next, a.NotBefore)
-		m.release(w.spec.CA)
+		m.countFailures(e.Failed, now)
 	}
 	if err := m.Store.SaveAttempts(w.name, *a); err != nil {
 		m.Log.Warn("state not written", cert.AttrCert, w.name, cert.AttrErr, err)
@@ -158,35 +160,4 @@ func later(a, b time.Time) time.Time {
 		return b
 	}
 	return a
-}
-
-// hold keeps every certificate of a CA waiting, and returns until when.
-func (m *Manager) hold(ca cert.CA, e *cert.Error, now time.Time) time.Time {
-	m.holding.Lock()
-	defer m.holding.Unlock()
-	h, _ := m.Store.Hold(ca) // what cannot be read is written anew
-	if now.Before(h.Next) {
-		return later(h.Next, h.NotBefore) // another certificate has met the same and counted it
-	}
-	h.Tries++
-	h.Next = now.Add(unreachable(h.Tries)).UTC()
-	h.NotBefore = e.NotBefore
-	h.Err = e.Error()
-	if err := m.Store.SaveHold(ca, h); err != nil {
-		m.Log.Warn("state not written", cert.AttrErr, err)
-	}
-	return later(h.Next, h.NotBefore)
-}
-
-// release ends a hold: the CA has answered.
-func (m *Manager) release(ca cert.CA) {
-	m.holding.Lock()
-	defer m.holding.Unlock()
-	h, err := m.Store.Hold(ca)
-	if err != nil || h.Tries == 0 {
-		return
-	}
-	if err := m.Store.SaveHold(ca, cert.Hold{}); err != nil {
-		m.Log.Warn("state not written", cert.AttrErr, err)
-	}
 }

@@ -57,8 +57,9 @@ type Manager struct {
 	beats chan Health
 	// warned are the messages that stand, owned by the pass: each is logged when it begins, not at every pass.
 	warned map[string]string
-	// holding is held while the hold of a CA is read and written: several attempts may meet the same trouble.
-	holding sync.Mutex
+	// books is held while what several certificates share is read and written, see books.go; underWay are the attempts by name.
+	books    sync.Mutex
+	underWay map[string]int
 }
 
 // New makes a manager; Run starts it.
@@ -66,7 +67,7 @@ func New(c Config) *Manager {
 	if c.Beat == nil {
 		c.Beat = func(Health) {}
 	}
-	return &Manager{Config: c, asks: make(chan ask), beats: make(chan Health, 1), warned: map[string]string{}}
+	return &Manager{Config: c, asks: make(chan ask), beats: make(chan Health, 1), warned: map[string]string{}, underWay: map[string]int{}}
 }
 
 // Ask is what a person wants of one pass.
@@ -178,15 +179,17 @@ func (m *Manager) beat(h Health) {
 	m.beats <- h
 }
 
-// warnOnce logs a standing condition when it begins or changes; with an empty message it is over.
-func (m *Manager) warnOnce(key, msg string, args ...any) {
+// warnOnce logs a standing condition when it begins or changes, and reports that it did; with an empty message it is over.
+func (m *Manager) warnOnce(key, msg string, args ...any) bool {
 	if m.warned[key] == msg {
-		return
+		return false
 	}
 	m.warned[key] = msg
-	if msg != "" {
-		m.Log.Warn(msg, args...)
+	if msg == "" {
+		return false
 	}
+	m.Log.Warn(msg, args...)
+	return true
 }
 
 // journal appends an event; the journal is for people, so that it cannot be written is no reason to stop.

@@ -3,11 +3,11 @@ package renewal
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
 	"github.com/sidecert/sidecert/internal/cert"
+	"github.com/sidecert/sidecert/internal/store"
 )
 
 // Result is what became of every certificate in one pass.
@@ -51,7 +51,7 @@ var minSane = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 // pass brings everything up to date once: files first, so that web servers can start, then the CA, then the web containers.
 func (m *Manager) pass(ctx context.Context, a Ask) Result {
 	works := m.survey(ctx)
-	m.beat(healthOf(works))
+	m.beat(m.Health())
 	var wanted []*work
 	for _, w := range works {
 		w.byHand = slices.ContainsFunc(a.Names, w.called)
@@ -109,7 +109,12 @@ func (m *Manager) open(ctx context.Context, w *work) (cert.Lineage, error) {
 		m.journal(cert.Event{Kind: cert.EventRepaired, Cert: w.name, Action: did})
 	}
 	l, err := m.Store.Lineage(w.name)
-	if err != nil || l.Issued() || m.placeholderFits(l, w.spec) {
+	if errors.Is(err, store.ErrBroken) {
+		m.warnOnce("broken "+w.name, "stored files are damaged, the certificate is ordered anew", cert.AttrCert, w.name, cert.AttrErr, err)
+		if l = (cert.Lineage{Name: w.name, Dir: l.Dir}); m.Store.Servable(w.name) {
+			return l, nil // what a web server can start with stays until there is better
+		}
+	} else if err != nil || l.Issued() || m.placeholderFits(l, w.spec) {
 		return l, err
 	}
 	if l, err = m.Store.Placeholder(ctx, w.name, w.spec.Names); err != nil {
@@ -124,11 +129,13 @@ func (m *Manager) placeholderFits(l cert.Lineage, s cert.Spec) bool {
 	return l.Placeholder && cert.SameNames(l.Names(), s.Names) && m.Now().Before(l.Leaf().NotAfter)
 }
 
-func healthOf(works []*work) Health {
+// Health looks which certificates have no files to serve. It changes nothing.
+func (m *Manager) Health() Health {
 	h := Health{Ready: true}
-	for _, w := range works {
-		if w.lineage.Leaf() == nil {
-			h.Missing = append(h.Missing, w.name)
+	lineages, _ := m.Store.Lineages() // what cannot be read has files all the same, or not
+	for _, name := range cert.Match(m.Specs, lineages) {
+		if !m.Store.Servable(name) {
+			h.Missing = append(h.Missing, name)
 		}
 	}
 	return h
@@ -159,33 +166,97 @@ func (m *Manager) decide(w *work, force bool) bool {
 		why = "it was asked for by hand"
 	}
 	w.result.Why = why
-	if w.attempts, w.result.Err = m.Store.Attempts(w.name); w.result.Err != nil {
-		return false
-	}
-	m.settleKilled(w)
-	if why == "" && w.attempts.Order != nil {
-		w.attempts.Order = nil // its certificate is stored
-		w.result.Err = m.Store.SaveAttempts(w.name, w.attempts)
-	}
-	if why == "" {
-		w.result.Next = cert.DueAt(w.lineage.Leaf(), w.spec.RenewBefore)
-		return false
-	}
 	if now.Before(minSane) {
 		m.warnOnce("clock", "clock is wrong: nothing is ordered until it is right", "now", now)
 		w.result.Held, w.result.Next = "the clock is wrong", now.Add(time.Minute)
 		return false
 	}
 	m.warnOnce("clock", "")
+	if w.attempts, w.result.Err = m.loadAttempts(w.name, now); w.result.Err != nil {
+		return false
+	}
+	m.settleStored(w)
+	m.settleKilled(w)
+	if why == "" {
+		w.result.Next = cert.DueAt(w.lineage.Leaf(), w.spec.RenewBefore)
+		return false
+	}
 	if w.lineage.Issued() && w.lineage.Server != "" && !cert.Staging(w.lineage.Server) && cert.Staging(w.spec.CA.Directory) {
 		m.warnOnce("staging "+w.name, "certificate of a production CA is not replaced by a staging one", cert.AttrCert, w.name,
 			cert.AttrHint, "unset STAGING, or give the rehearsal another name (test=example.org in DOMAINS)")
 		w.result.Held, w.result.Next = "a staging CA never replaces a production certificate", now.Add(longest)
 		return false
 	}
-	at, held := m.notBefore(w, force, now)
+	waits, err := m.waits(w, force, now)
+	if err != nil {
+		w.result.Err = err
+		return false
+	}
+	m.warnOfGuard(w, waits, now)
+	at, held := waits.Until(w.spec.Names, now)
 	w.result.Next, w.result.Held = at, held
 	return !at.After(now)
+}
+
+// loadAttempts reads what was tried, with times that can be.
+func (m *Manager) loadAttempts(name string, now time.Time) (cert.Attempts, error) {
+	a, err := m.Store.Attempts(name)
+	if err != nil {
+		return a, err
+	}
+	did := bringBack(now, map[*time.Time]time.Duration{&a.Next: farthestNext, &a.NotBefore: farthestNotBefore, &a.Begun: 0})
+	did = bringBackAll(now, a.Ordered) || did
+	did = bringBackAll(now, a.Issued) || did
+	if did {
+		err = m.Store.SaveAttempts(name, a)
+	}
+	return a, err
+}
+
+// waits gathers what may hold a certificate back.
+func (m *Manager) waits(w *work, force bool, now time.Time) (Waits, error) {
+	m.books.Lock()
+	defer m.books.Unlock()
+	hold, err := m.loadHold(w.spec.CA, now)
+	if err != nil {
+		return Waits{}, err
+	}
+	failures, err := m.loadFailures(now)
+	if err != nil {
+		return Waits{}, err
+	}
+	return Waits{Attempts: w.attempts, Hold: hold, Failures: failures, Lifetime: m.lifetime(w), ByHand: w.byHand, Force: force}, nil
+}
+
+func (m *Manager) warnOfGuard(w *work, waits Waits, now time.Time) {
+	free, why := waits.guard(w.spec.Names, now)
+	if waits.Force || !free.After(now) {
+		m.warnOnce("guard "+w.name, "")
+		return
+	}
+	m.warnOnce("guard "+w.name, "order held by the guard", cert.AttrCert, w.name, cert.AttrErr, why, cert.AttrNext, free,
+		cert.AttrHint, "this protects the CA's weekly limit; find out why so many were made")
+}
+
+// settleStored ends an order whose certificate is stored although nobody came to say so, and drops one that is of no use any more.
+func (m *Manager) settleStored(w *work) {
+	a := &w.attempts
+	if a.Order == nil || a.Order.Begun.IsZero() {
+		return
+	}
+	key, err := cert.ParseKey(a.Order.Key)
+	since := a.Order.Begun.Add(-2 * time.Hour) // CAs backdate by an hour
+	if err != nil || !w.lineage.Issued() || !w.lineage.Leaf().NotBefore.After(since) || !cert.Fits(key, w.lineage.Leaf()) {
+		if w.result.Why != "" {
+			return // to be resumed
+		}
+		a.Order = nil
+	} else {
+		*a = cert.Attempts{Ordered: a.Ordered, Issued: remember(a.Issued, setOf(w.spec.Names), a.Order.Begun)}
+	}
+	if err := m.Store.SaveAttempts(w.name, *a); err != nil {
+		m.Log.Warn("state not written", cert.AttrCert, w.name, cert.AttrErr, err)
+	}
 }
 
 // settleKilled counts an attempt that a killed process left behind as a failure, from when it began: a container that is killed
@@ -197,46 +268,14 @@ func (m *Manager) settleKilled(w *work) {
 	}
 	m.fail(w, &cert.Error{Op: "attempt", Name: w.name, Err: errKilled}, a.Begun)
 	m.Log.Warn("attempt was interrupted by a kill", cert.AttrCert, w.name, cert.AttrNext, w.result.Next)
-}
-
-// notBefore is when a wanted certificate may be ordered, and what holds it back until then.
-func (m *Manager) notBefore(w *work, force bool, now time.Time) (at time.Time, held string) {
-	at = now
-	later := func(t time.Time, why string) {
-		if t.After(at) {
-			at, held = t, why
-		}
-	}
-	a := w.attempts
-	if !w.byHand {
-		later(a.Next, fmt.Sprintf("the last of %d attempts failed: %s", a.Failures, a.Err))
-	}
-	later(a.NotBefore, "the CA asked to wait: "+a.Err)
-	hold, err := m.Store.Hold(w.spec.CA)
-	if err != nil {
-		later(now.Add(time.Minute), err.Error())
-	}
-	later(hold.Next, "the CA did not answer: "+hold.Err)
-	later(hold.NotBefore, "the CA asked all to wait: "+hold.Err)
-	if !force {
-		set := setOf(w.spec.Names)
-		free, why := guard(a.Ordered[set], a.Issued[set], m.lifetime(w), now)
-		later(free, why)
-		if free.After(now) {
-			m.warnOnce("guard "+w.name, "order held by the guard", cert.AttrCert, w.name, cert.AttrErr, why, cert.AttrNext, free,
-				cert.AttrHint, "this protects the CA's weekly limit; find out why so many were made")
-		} else {
-			m.warnOnce("guard "+w.name, "")
-		}
-	}
-	return at, held
+	w.result.Err = nil
 }
 
 func (m *Manager) lifetime(w *work) time.Duration {
 	if w.lineage.Issued() {
 		return cert.Lifetime(w.lineage.Leaf())
 	}
-	return assumedLifetime
+	return 0 // not known
 }
 
 func (m *Manager) holdAll(wanted []*work, err error) []*work {

@@ -23,7 +23,9 @@ func (m *Manager) report(ctx context.Context, w *work) {
 	text, hint := ErrorText(err)
 	e, _ := errors.AsType[*cert.Error](err)
 	if e != nil && (e.Kind == cert.KindUnreachable || e.Kind == cert.KindBusy) {
-		m.warnOnce("ca "+w.spec.CA.ID(), "CA does not serve us now, trying again", cert.AttrCA, w.spec.CA.Directory, cert.AttrNext, w.result.Next, cert.AttrErr, text, cert.AttrHint, hint)
+		if m.warnOnce("ca "+w.spec.CA.ID(), "CA does not serve us now, trying again", cert.AttrCA, w.spec.CA.Directory, cert.AttrNext, w.result.Next, cert.AttrErr, text, cert.AttrHint, hint) {
+			m.journal(cert.Event{Kind: cert.EventFailed, Cert: w.name, CA: w.spec.CA.Directory, Next: w.result.Next, Err: text, Hint: hint})
+		}
 		return
 	}
 	if w.result.Held != "" {

@@ -493,3 +493,20 @@ func TestFIFOInPlaceOfAFileHoldsNobody(t *testing.T) {
 		t.Error("readConf() read a FIFO")
 	}
 }
+
+func TestNewerWholeVersionIsMadeLive(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, t.TempDir())
+	old := ca.Issue(time.Now().Add(-24*time.Hour), life, names...)
+	save(t, s, old)
+	save(t, s, bundle())
+	if err := s.point("example.org", 1); err != nil { // a kill came before the links moved
+		t.Fatal(err)
+	}
+	if did, err := s.Mend(t.Context(), "example.org"); err != nil || did == "" {
+		t.Errorf("Mend() = %q, %v", did, err)
+	}
+	if l, err := s.Lineage("example.org"); err != nil || l.Number != 2 {
+		t.Errorf("version %d is live, %v; want 2, which renewal/ describes", l.Number, err)
+	}
+}

@@ -11,14 +11,10 @@ import (
 	"github.com/sidecert/sidecert/internal/cert"
 )
 
-// Attempts returns what was tried for a lineage; nothing tried is no error. Times that a wrong clock has put absurdly far away
-// are brought back to the longest that our own rules ever wait.
+// Attempts returns what was tried for a lineage; nothing tried is no error.
 func (s *Store) Attempts(lineage string) (cert.Attempts, error) {
 	var a cert.Attempts
 	err := s.readJSON(path.Join("attempts", lineage+".json"), &a)
-	now := s.Now()
-	a.Next = notAfter(a.Next, now.Add(30*time.Hour)) // 24 h and a quarter of jitter
-	a.NotBefore = notAfter(a.NotBefore, now.Add(7*24*time.Hour))
 	return a, err
 }
 
@@ -31,9 +27,6 @@ func (s *Store) SaveAttempts(lineage string, a cert.Attempts) error {
 func (s *Store) Hold(ca cert.CA) (cert.Hold, error) {
 	var h cert.Hold
 	err := s.readJSON(path.Join("accounts", ca.ID(), "hold.json"), &h)
-	now := s.Now()
-	h.Next = notAfter(h.Next, now.Add(2*time.Minute))
-	h.NotBefore = notAfter(h.NotBefore, now.Add(7*24*time.Hour))
 	return h, err
 }
 
@@ -41,11 +34,15 @@ func (s *Store) SaveHold(ca cert.CA, h cert.Hold) error {
 	return s.writeJSON(path.Join("accounts", ca.ID(), "hold.json"), h)
 }
 
-func notAfter(t, limit time.Time) time.Time {
-	if t.After(limit) {
-		return limit
-	}
-	return t
+// Failures returns when the validation of a name has failed, by name, over all certificates.
+func (s *Store) Failures() (map[string][]time.Time, error) {
+	book := map[string][]time.Time{}
+	err := s.readJSON("failures.json", &book)
+	return book, err
+}
+
+func (s *Store) SaveFailures(book map[string][]time.Time) error {
+	return s.writeJSON("failures.json", book)
 }
 
 // Targets returns what every container was last told and showed, by container name.

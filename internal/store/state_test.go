@@ -30,21 +30,6 @@ func TestAttemptsAreReadBackAsSaved(t *testing.T) {
 	}
 }
 
-func TestTimesFromAWrongClockAreBroughtBack(t *testing.T) {
-	s := open(t, t.TempDir(), t.TempDir())
-	far := time.Now().AddDate(30, 0, 0)
-	if err := s.SaveAttempts("example.org", cert.Attempts{Next: far, NotBefore: far}); err != nil {
-		t.Fatal(err)
-	}
-	a, err := s.Attempts("example.org")
-	if limit := time.Now().Add(31 * time.Hour); err != nil || a.Next.After(limit) {
-		t.Errorf("Next = %v, %v; want at most 24 h and jitter away", a.Next, err)
-	}
-	if limit := time.Now().Add(8 * 24 * time.Hour); a.NotBefore.After(limit) {
-		t.Errorf("NotBefore = %v, want at most 7 days away", a.NotBefore)
-	}
-}
-
 func TestDamagedStateIsSetAsideAndStopsNothing(t *testing.T) {
 	stateDir := t.TempDir()
 	s := open(t, t.TempDir(), stateDir)

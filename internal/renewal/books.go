@@ -1,0 +1,111 @@
+package renewal
+
+import (
+	"time"
+
+	"github.com/sidecert/sidecert/internal/cert"
+)
+
+// The books are what several certificates share: the hold of each CA and the failures of each name. m.books is held while one of
+// them is read and written.
+
+func (m *Manager) loadHold(ca cert.CA, now time.Time) (cert.Hold, error) {
+	h, err := m.Store.Hold(ca)
+	if err != nil {
+		return h, err
+	}
+	if bringBack(now, map[*time.Time]time.Duration{&h.Next: farthestHold, &h.NotBefore: farthestNotBefore}) {
+		err = m.Store.SaveHold(ca, h)
+	}
+	return h, err
+}
+
+// hold keeps every certificate of a CA waiting, and returns until when.
+func (m *Manager) hold(ca cert.CA, e *cert.Error, now time.Time) time.Time {
+	m.books.Lock()
+	defer m.books.Unlock()
+	h, _ := m.loadHold(ca, now) // what cannot be read is written anew
+	h.NotBefore = later(h.NotBefore, e.NotBefore).UTC()
+	if !now.Before(h.Next) { // else another certificate has met the same and counted it
+		h.Tries++
+		h.Next = now.Add(unreachable(h.Tries)).UTC()
+	}
+	h.Err = e.Error()
+	if err := m.Store.SaveHold(ca, h); err != nil {
+		m.Log.Warn("state not written", cert.AttrErr, err)
+	}
+	return later(h.Next, h.NotBefore)
+}
+
+// release is for a CA that has answered. What it has asked for stays.
+func (m *Manager) release(ca cert.CA) {
+	m.books.Lock()
+	defer m.books.Unlock()
+	h, err := m.Store.Hold(ca)
+	if err != nil || h.Tries == 0 {
+		return
+	}
+	if err := m.Store.SaveHold(ca, cert.Hold{NotBefore: h.NotBefore}); err != nil {
+		m.Log.Warn("state not written", cert.AttrErr, err)
+	}
+}
+
+func (m *Manager) loadFailures(now time.Time) (map[string][]time.Time, error) {
+	book, err := m.Store.Failures()
+	if err == nil && bringBackAll(now, book) {
+		err = m.Store.SaveFailures(book)
+	}
+	return book, err
+}
+
+func (m *Manager) countFailures(names []string, now time.Time) {
+	if len(names) == 0 {
+		return
+	}
+	m.books.Lock()
+	defer m.books.Unlock()
+	book, err := m.loadFailures(now)
+	for _, name := range names {
+		book = remember(book, name, now.UTC())
+	}
+	if err == nil {
+		err = m.Store.SaveFailures(book)
+	}
+	if err != nil {
+		m.Log.Warn("state not written", cert.AttrErr, err)
+	}
+}
+
+// enter lets an attempt begin if nothing holds it back. Attempts under way count as failures of their names to come, so that those
+// side by side do not exceed together what each may.
+func (m *Manager) enter(w *work, now time.Time) (at time.Time, held string, err error) {
+	waits, err := m.waits(w, true, now)
+	if err != nil {
+		return at, "", err
+	}
+	m.books.Lock()
+	defer m.books.Unlock()
+	for _, name := range w.spec.Names {
+		for range m.underWay[name] {
+			waits.Failures[name] = append(waits.Failures[name], now)
+		}
+	}
+	at, held = waits.Until(w.spec.Names, now)
+	if at.After(now) {
+		return at, held, nil
+	}
+	for _, name := range w.spec.Names {
+		m.underWay[name]++
+	}
+	return now, "", nil
+}
+
+func (m *Manager) leave(w *work) {
+	m.books.Lock()
+	defer m.books.Unlock()
+	for _, name := range w.spec.Names {
+		if m.underWay[name]--; m.underWay[name] == 0 {
+			delete(m.underWay, name)
+		}
+	}
+}

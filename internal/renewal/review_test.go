@@ -1,0 +1,185 @@
+package renewal
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sidecert/sidecert/internal/cert"
+)
+
+func TestClockThatWasAheadHoldsNothingForLong(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		s := w.manager().Store
+		far := w.now().AddDate(10, 0, 0)
+		ca := w.specs[0].CA
+		err := errors.Join(
+			s.SaveHold(ca, cert.Hold{Tries: 9, Next: far}),
+			s.SaveFailures(map[string][]time.Time{"a.example": {far, far, far, far}}),
+			s.SaveAttempts("a.example", cert.Attempts{Failures: 4, Next: far, Ordered: map[string][]time.Time{"a.example": {far, far, far}}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 31 {
+			w.once(Ask{})
+			time.Sleep(time.Hour)
+		}
+		if !w.lineage("a.example").Issued() {
+			t.Error("31 h after the clock was put right nothing is obtained")
+		}
+	})
+}
+
+func TestClockBehindForgetsNothing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		w.once(Ask{})
+		before, _ := w.manager().Store.Attempts("a.example")
+		w.offset.Store(int64(-50 * 365 * 24 * time.Hour))
+		w.once(Ask{Force: true})
+		after, _ := w.manager().Store.Attempts("a.example")
+		if len(after.Issued["a.example"]) != 1 || !after.Issued["a.example"][0].Equal(before.Issued["a.example"][0]) {
+			t.Errorf("a start in 1977 has changed the guard's book from %v to %v", before.Issued, after.Issued)
+		}
+	})
+}
+
+func TestRetryAfterForAllSurvivesSuccessLostAnswersAndKills(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example", "b.example")
+		until := w.now().Add(72 * time.Hour)
+		w.issuer.fail["a.example"] = &cert.Error{Op: "order", Kind: cert.KindBusy, Err: errors.New("429"), NotBefore: until}
+		w.issuer.took = map[string]time.Duration{"b.example": 2 * time.Second}
+		w.once(Ask{}) // b.example succeeds after a.example was told to wait
+		m := w.manager()
+		m.hold(w.specs[0].CA, &cert.Error{Kind: cert.KindUnreachable, Err: errors.New("reset")}, w.now())
+		works := m.survey(t.Context())
+		m.decide(works[0], false)
+		works[0].attempts.Begun = w.now()
+		if err := m.Store.SaveAttempts("a.example", works[0].attempts); err != nil {
+			t.Fatal(err)
+		}
+		clear(w.issuer.fail)
+		orders := len(w.issuer.requests)
+		for range 71 {
+			time.Sleep(time.Hour)
+			w.once(Ask{Names: []string{"a.example"}, Force: true})
+		}
+		if got := len(w.issuer.requests); got != orders {
+			t.Errorf("%d requests before the CA's Retry-After was over", got-orders)
+		}
+		time.Sleep(2 * time.Hour)
+		w.once(Ask{})
+		if !w.lineage("a.example").Issued() {
+			t.Error("not obtained after Retry-After")
+		}
+	})
+}
+
+func TestNameFailsAtMostFourTimesAnHourOverAllCertificates(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example", "b.example", "c.example", "d.example", "e.example", "f.example")
+		for i := range w.specs {
+			w.specs[i].Names = append(w.specs[i].Names, "bad.example")
+			w.issuer.fail[w.specs[i].Name] = &cert.Error{Op: "authorization", Name: "bad.example", Failed: []string{"bad.example"}, Err: errors.New("404")}
+			w.issuer.took = map[string]time.Duration{w.specs[i].Name: time.Second}
+		}
+		var times []time.Time
+		for range 240 {
+			before := len(w.issuer.requests)
+			w.once(Ask{Names: []string{"bad.example"}, Force: true})
+			for range len(w.issuer.requests) - before {
+				times = append(times, w.now())
+			}
+			time.Sleep(time.Minute)
+		}
+		for i := range times {
+			if i >= 4 && times[i].Sub(times[i-4]) < time.Hour-time.Minute {
+				t.Fatalf("five validations of one name within %v", times[i].Sub(times[i-4]))
+			}
+		}
+		if len(times) < 12 {
+			t.Errorf("%d attempts in 4 h, want about 4 an hour", len(times))
+		}
+	})
+}
+
+func TestKillAfterTheCertificateWasStoredIsNoFailure(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		m := w.manager()
+		b := testCA.Issue(w.now(), w.issuer.life, "a.example")
+		key, err := cert.EncodeKey(b.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// What a kill leaves between storing the certificate and writing that down.
+		if _, err := m.Store.Save(t.Context(), "a.example", w.specs[0], b); err != nil {
+			t.Fatal(err)
+		}
+		err = m.Store.SaveAttempts("a.example", cert.Attempts{Begun: w.now(), Order: &cert.Order{Key: key, URL: "https://ca.example/order/1", Begun: w.now()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := w.once(Ask{})
+		a, err := w.manager().Store.Attempts("a.example")
+		if err != nil || r.Certs[0].Err != nil || a.Failures != 0 || a.Order != nil || !a.Begun.IsZero() || len(a.Issued["a.example"]) != 1 {
+			t.Errorf("result %+v, state %+v, %v; want no failure and one certificate in the guard's book", r.Certs[0], a, err)
+		}
+		if len(w.issuer.requests) > 0 {
+			t.Error("the CA was asked again")
+		}
+	})
+}
+
+func TestDamagedSoleVersionIsOrderedAnewWhileItIsServed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		w.once(Ask{})
+		if err := os.Truncate(filepath.Join(w.certDir, "archive/a.example/cert1.pem"), 0); err != nil {
+			t.Fatal(err)
+		}
+		m := w.manager()
+		if h := m.Health(); len(h.Missing) > 0 {
+			t.Errorf("health misses %v although nginx can start with it", h.Missing)
+		}
+		w.once(Ask{})
+		if l := w.lineage("a.example"); !l.Issued() || l.Number != 2 {
+			t.Errorf("version %d is live, want 2, ordered anew", l.Number)
+		}
+		if !strings.Contains(w.log.String(), "stored files are damaged") {
+			t.Error("the log does not tell of the damage")
+		}
+	})
+}
+
+func TestHealthMissesOnlyWhatAWebServerCannotStartWith(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example", "own.example")
+		own, err := testCA.Issue(w.now(), w.issuer.life, "own.example").PEM()
+		if err != nil {
+			t.Fatal(err)
+		}
+		live := filepath.Join(w.certDir, "live/own.example")
+		if err := os.MkdirAll(live, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for file, data := range own {
+			if err := os.WriteFile(filepath.Join(live, file+".pem"), data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m := w.manager()
+		if h := m.Health(); len(h.Missing) != 1 || h.Missing[0] != "a.example" {
+			t.Errorf("before the first pass health misses %v, want a.example", h.Missing)
+		}
+		w.once(Ask{})
+		if h := m.Health(); len(h.Missing) > 0 {
+			t.Errorf("after it health misses %v", h.Missing)
+		}
+	})
+}

@@ -1,0 +1,85 @@
+package renewal
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/sidecert/sidecert/internal/cert"
+)
+
+// Waits is all that can hold a wanted certificate back.
+type Waits struct {
+	Attempts cert.Attempts
+	Hold     cert.Hold
+	// Failures are when validations have failed, by name, over all certificates.
+	Failures map[string][]time.Time
+	// Lifetime of the stored certificate; 0 where there is none.
+	Lifetime time.Duration
+	// ByHand passes over our own backoff, Force over the guard.
+	ByHand, Force bool
+}
+
+// maxFailures is how often the validation of a name may fail within failureWindow over all certificates. Let's Encrypt allows 5.
+const (
+	maxFailures   = 4
+	failureWindow = time.Hour
+)
+
+// Until is when a certificate for names may be ordered, not after now if at once, and what holds it back until then.
+func (w Waits) Until(names []string, now time.Time) (at time.Time, held string) {
+	at = now
+	wait := func(t time.Time, why string) {
+		if t.After(at) {
+			at, held = t, why
+		}
+	}
+	a := w.Attempts
+	if !w.ByHand {
+		wait(a.Next, fmt.Sprintf("the last of %d attempts failed: %s", a.Failures, a.Err))
+	}
+	wait(a.NotBefore, "the CA asked to wait: "+a.Err)
+	wait(w.Hold.Next, "the CA did not answer: "+w.Hold.Err)
+	wait(w.Hold.NotBefore, "the CA asked all to wait: "+w.Hold.Err)
+	for _, name := range names {
+		wait(freeAt(w.Failures[name], maxFailures, failureWindow, now),
+			fmt.Sprintf("the validation of %s has failed %d times within an hour", name, maxFailures))
+	}
+	if !w.Force {
+		wait(w.guard(names, now))
+	}
+	return at, held
+}
+
+func (w Waits) guard(names []string, now time.Time) (time.Time, string) {
+	set := setOf(names)
+	return guard(w.Attempts.Ordered[set], w.Attempts.Issued[set], w.Lifetime, now)
+}
+
+// The most that our own rules ever put a time into the future: the longest backoff with its jitter, the longest wait for a CA that
+// does not answer, and the longest Retry-After that is believed.
+const (
+	farthestNext      = 30 * time.Hour
+	farthestHold      = 2 * time.Minute
+	farthestNotBefore = 7 * 24 * time.Hour
+)
+
+// bringBack takes back what a clock that was ahead has put too far away. It reports whether it did, for then the mended times must
+// be saved: brought back anew at each look they would never come.
+func bringBack(now time.Time, limits map[*time.Time]time.Duration) (did bool) {
+	for t, farthest := range limits {
+		if latest := now.Add(farthest); t.After(latest) {
+			*t, did = latest, true
+		}
+	}
+	return did
+}
+
+// bringBackAll is bringBack for the times of a book, none of which can be after now.
+func bringBackAll(now time.Time, book map[string][]time.Time) (did bool) {
+	for _, times := range book {
+		for i := range times {
+			did = bringBack(now, map[*time.Time]time.Duration{&times[i]: 0}) || did
+		}
+	}
+	return did
+}
