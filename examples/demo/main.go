@@ -5,6 +5,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -101,12 +102,16 @@ func run(ctx context.Context) (err error) {
 	if err := watch(ctx, ca.Roots, web, filepath.Join(dir, "certs", "live", domain, "fullchain.pem")); err != nil {
 		return err
 	}
-	say("`sidecert certificates` says:")
-	list := sidecert(binary, environ, "certificates")
-	list.Stdout = os.Stdout
-	if err := list.Run(); err != nil {
+	var list []byte
+	var listErr error
+	err = until(ctx, "sidecert has seen it too", func() bool {
+		list, listErr = sidecert(binary, environ, "certificates").Output()
+		return listErr != nil || bytes.Contains(list, []byte(" current "))
+	})
+	if err := errors.Join(err, listErr); err != nil {
 		return fmt.Errorf("list the certificates: %w", err)
 	}
+	say("`sidecert certificates` says:\n%s", bytes.TrimSpace(list))
 	say("Done: %d certificates were issued, and each was served as soon as it was stored. Stopping sidecert.", ca.Issued())
 	return nil
 }
