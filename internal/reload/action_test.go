@@ -16,7 +16,7 @@ func TestServersAreRecognized(t *testing.T) {
 		c    docker.Container
 		want string
 	}{
-		{docker.Container{Image: "nginx:1-alpine", Command: []string{"/docker-entrypoint.sh", "nginx", "-g", "daemon off;"}}, "nginx"},
+		{docker.Container{Image: "nginx:1", Command: []string{"/docker-entrypoint.sh", "nginx", "-g", "daemon off;"}}, "nginx"},
 		{docker.Container{Image: "registry:5000/shop/web@sha256:00", Command: []string{"/usr/sbin/nginx"}}, "nginx"},
 		{docker.Container{Image: "myshop", EnvNames: []string{"PATH", "NGINX_VERSION"}, Command: []string{"sh", "-c", "run"}}, "nginx"},
 		{docker.Container{Image: "nginxinc/nginx-unprivileged:stable", Command: []string{"/start"}}, "nginx"},

@@ -162,7 +162,7 @@ func (s *stage) class(t *testing.T, name string, b cert.Bundle) cert.Class {
 func (s *stage) nginx(t *testing.T, service string, number int, before ...string) string {
 	t.Helper()
 	conf := s.file(t, "nginx.conf", nginxConf)
-	return s.run(t, service, number, append([]string{"--restart", "always", "--volume", conf + ":/etc/nginx/conf.d/default.conf:ro"}, before...), "nginx:1-alpine")
+	return s.run(t, service, number, append([]string{"--restart", "always", "--volume", conf + ":/etc/nginx/conf.d/default.conf:ro"}, before...), "nginx:1")
 }
 
 // signals are the kills that the engine was asked for since the beginning.
@@ -172,7 +172,7 @@ func (s *stage) signals(t *testing.T, name string) string {
 }
 
 func TestRealNginxReplicasAllServeTheNewCertificate(t *testing.T) {
-	s := newStage(t, "nginx:1-alpine")
+	s := newStage(t, "nginx:1")
 	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
 	s.store(t, v1)
 	var names []string
@@ -194,7 +194,7 @@ func TestRealNginxReplicasAllServeTheNewCertificate(t *testing.T) {
 }
 
 func TestRealNginxWithUnlessStoppedIsReloadedWithoutASignal(t *testing.T) {
-	s := newStage(t, "nginx:1-alpine")
+	s := newStage(t, "nginx:1")
 	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
 	s.store(t, v1)
 	name := s.nginx(t, "web", 1, "--restart", "unless-stopped")
@@ -211,7 +211,7 @@ func TestRealNginxWithUnlessStoppedIsReloadedWithoutASignal(t *testing.T) {
 }
 
 func TestRealNginxThatWasRecreatedIsToldByItsNewID(t *testing.T) {
-	s := newStage(t, "nginx:1-alpine")
+	s := newStage(t, "nginx:1")
 	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
 	s.store(t, v1)
 	name := s.nginx(t, "web", 1)
@@ -225,13 +225,13 @@ func TestRealNginxThatWasRecreatedIsToldByItsNewID(t *testing.T) {
 }
 
 func TestRealNginxBehindAShellIsReportedAsStale(t *testing.T) {
-	s := newStage(t, "nginx:1-alpine")
+	s := newStage(t, "nginx:1")
 	s.pace.settle = 3 * time.Second
 	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
 	s.store(t, v1)
 	conf := s.file(t, "nginx.conf", nginxConf)
 	name := s.run(t, "web", 1, []string{"--volume", conf + ":/etc/nginx/conf.d/default.conf:ro", "--entrypoint", "sh"},
-		"nginx:1-alpine", "-c", "nginx -g 'daemon off;' & while :; do sleep 1; done")
+		"nginx:1", "-c", "nginx -g 'daemon off;' & while :; do sleep 1; done")
 	s.up(t, name, v1)
 	s.store(t, v2)
 	k := keep("a.test", []cert.Bundle{v1, v2}, auto("web"))
@@ -246,7 +246,7 @@ func TestRealNginxBehindAShellIsReportedAsStale(t *testing.T) {
 }
 
 func TestRealNginxWithABrokenConfigurationStaysUp(t *testing.T) {
-	s := newStage(t, "nginx:1-alpine")
+	s := newStage(t, "nginx:1")
 	s.pace.settle = 3 * time.Second
 	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
 	s.store(t, v1)
@@ -332,7 +332,7 @@ func TestRealHaproxyServesTheNewCertificate(t *testing.T) {
 // TestRealContainerThatEndsOnHUPIsStartedAndRestartedFromThenOn has one whose restart policy still holds after the signal, since
 // its image names a signal for stopping, and one whose policy does not.
 func TestRealContainerThatEndsOnHUPIsStartedAndRestartedFromThenOn(t *testing.T) {
-	for image, want := range map[string]string{"nginx:1-alpine": "HUP ended the container", "golang:1.26": "HUP ended the container (exit code 129)"} {
+	for image, want := range map[string]string{"nginx:1": "HUP ended the container", "golang:1.26": "HUP ended the container (exit code 129)"} {
 		t.Run(image, func(t *testing.T) {
 			s := newStage(t, image)
 			s.pace.settle = 3 * time.Second
@@ -410,7 +410,7 @@ func (s *stage) mended(t *testing.T, name string, started time.Time) bool {
 }
 
 func TestRealCommandThatIsNotThereHasAShellsExitCode(t *testing.T) {
-	s := newStage(t, "nginx:1-alpine")
+	s := newStage(t, "nginx:1")
 	s.store(t, issue(t, "a.test"))
 	name := s.nginx(t, "web", 1)
 	if code, err := s.engine.Exec(t.Context(), name, []string{"nosuchcommand"}); err != nil || !docker.NoCommand(code) {
@@ -419,7 +419,7 @@ func TestRealCommandThatIsNotThereHasAShellsExitCode(t *testing.T) {
 }
 
 func TestRealUpstreamIsTheContainersAddress(t *testing.T) {
-	s := newStage(t, "nginx:1-alpine")
+	s := newStage(t, "nginx:1")
 	v := issue(t, "a.test")
 	s.store(t, v)
 	name := s.nginx(t, "web", 1)

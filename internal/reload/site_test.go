@@ -144,7 +144,7 @@ func (s *site) ports() map[string][]dockertest.Port {
 // nginx declares a container that seems to be nginx and answers where the site does.
 func (s *site) nginx(name string) dockertest.Container {
 	return dockertest.Container{
-		Name: "p-" + name + "-1", Project: "p", Service: name, Image: "nginx:1-alpine", Command: []string{"/docker-entrypoint.sh", "nginx", "-g", "daemon off;"},
+		Name: "p-" + name + "-1", Project: "p", Service: name, Image: "nginx:1", Command: []string{"/docker-entrypoint.sh", "nginx", "-g", "daemon off;"},
 		RestartPolicy: "always", Ports: s.ports(),
 	}
 }
