@@ -1,4 +1,4 @@
-# Builds with the classic builder, BuildKit, docker compose build and (--platform linux/amd64,linux/arm64) buildx; hence no --mount.
+# Builds with the classic builder, with BuildKit (also --platform linux/arm64) and by docker compose build; hence no --mount.
 # "linux" is for the classic builder, which sets no BUILDPLATFORM: it means this machine's own.
 FROM --platform=${BUILDPLATFORM:-linux} golang:1.26 AS build
 WORKDIR /src
