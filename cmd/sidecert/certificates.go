@@ -53,7 +53,18 @@ type listed struct {
 	Why         string     `json:"why,omitempty"`
 	Held        string     `json:"held,omitempty"` // what holds a wanted certificate back until Next
 	Failure     *failure   `json:"last_failure,omitempty"`
+	Versions    []stored   `json:"versions,omitempty"` // of a certificate asked for by name
 	Err         string     `json:"err,omitempty"`
+}
+
+// stored is one version in archive/.
+type stored struct {
+	Version   int       `json:"version"`
+	Live      bool      `json:"live,omitempty"`
+	Serial    string    `json:"serial,omitempty"`
+	NotBefore time.Time `json:"not_before,omitzero"`
+	NotAfter  time.Time `json:"not_after,omitzero"`
+	Err       string    `json:"err,omitempty"`
 }
 
 type servedAt struct {
@@ -90,6 +101,9 @@ func runCertificates(_ context.Context, in *invocation, flags *flag.FlagSet) err
 	if len(names) > 0 {
 		if all, err = pick(all, names); err != nil {
 			return err
+		}
+		for i := range all {
+			all[i].Versions = versionsOf(s, all[i])
 		}
 	}
 	switch {
@@ -203,6 +217,21 @@ func servedOf(l cert.Lineage, targets map[string]cert.TargetState) []servedAt {
 		}
 	}
 	return served
+}
+
+func versionsOf(s *store.Store, row listed) []stored {
+	var all []stored
+	for _, v := range s.Versions(row.Name) {
+		line := stored{Version: v.Number, Live: v.Number == row.Version}
+		if v.Err != nil {
+			line.Err = v.Err.Error()
+		} else {
+			leaf := v.Chain[0]
+			line.Serial, line.NotBefore, line.NotAfter = fmt.Sprintf("%x", leaf.SerialNumber), leaf.NotBefore, leaf.NotAfter
+		}
+		all = append(all, line)
+	}
+	return all
 }
 
 func pick(all []listed, names []string) ([]listed, error) {
@@ -319,7 +348,6 @@ func writeDetails(w io.Writer, all []listed, now time.Time) error {
 		line("state", stateText(r, now))
 		line("path", r.Path)
 		if r.Stored {
-			line("version", fmt.Sprint(r.Version))
 			line("key", r.KeyType)
 			line("serial", r.Serial)
 			line("issuer", r.Issuer)
@@ -331,6 +359,9 @@ func writeDetails(w io.Writer, all []listed, now time.Time) error {
 		if !r.Next.IsZero() {
 			line("next renewal", fmt.Sprintf("%s: %s", when(r.Next, now), r.Why))
 			line("held back", r.Held)
+		}
+		for _, v := range r.Versions {
+			line(fmt.Sprintf("version %d", v.Version), versionText(v))
 		}
 		for _, s := range r.Served {
 			told := ""
@@ -345,4 +376,15 @@ func writeDetails(w io.Writer, all []listed, now time.Time) error {
 		}
 	}
 	return t.Flush()
+}
+
+func versionText(v stored) string {
+	if v.Err != "" {
+		return "not whole: " + v.Err
+	}
+	text := fmt.Sprintf("%s to %s, serial %s", v.NotBefore.UTC().Format(time.RFC3339), v.NotAfter.UTC().Format(time.RFC3339), v.Serial)
+	if v.Live {
+		text += ", live"
+	}
+	return text
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -213,6 +214,24 @@ func (s *Store) bundle(at func(file string) string) (cert.Bundle, error) {
 		}
 	}
 	return b, nil
+}
+
+// Version is one that archive/NAME holds.
+type Version struct {
+	Number int
+	// Chain is nil where Err says why the version is not whole.
+	Chain []*x509.Certificate
+	Err   error
+}
+
+// Versions returns all that archive/NAME holds, newest first.
+func (s *Store) Versions(name string) []Version {
+	var all []Version
+	for _, n := range s.numbers(name) {
+		b, err := s.version(name, n)
+		all = append(all, Version{n, b.Chain, err})
+	}
+	return all
 }
 
 // numberWith is the number of the version that holds the same certificate and key; 0 if none does.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"strings"
 	"time"
 
 	"github.com/sidecert/sidecert/internal/cert"
@@ -124,7 +125,7 @@ func (s *Store) readJSON(name string, v any) error {
 	if err != nil {
 		return fmt.Errorf("read state: %w", err)
 	}
-	if json.Unmarshal(data, v) == nil {
+	if json.Unmarshal(data, v) == nil && strings.TrimSpace(string(data)) != "null" { // which would make a nil map of one
 		return nil
 	}
 	if err := s.state.Rename(name, name+".broken"); err != nil {

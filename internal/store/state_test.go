@@ -33,12 +33,18 @@ func TestAttemptsAreReadBackAsSaved(t *testing.T) {
 func TestDamagedStateIsSetAsideAndStopsNothing(t *testing.T) {
 	stateDir := t.TempDir()
 	s := open(t, t.TempDir(), stateDir)
-	write(t, filepath.Join(stateDir, "attempts/example.org.json"), `{"failures": 2, "nex`)
-	if a, err := s.Attempts("example.org"); err != nil || a.Failures != 0 {
-		t.Errorf("Attempts() = %+v, %v; want none", a, err)
-	}
-	if _, err := os.Stat(filepath.Join(stateDir, "attempts/example.org.json.broken")); err != nil {
-		t.Errorf("the damaged file was not set aside: %v", err)
+	for _, damaged := range []string{`{"failures": 2, "nex`, "null", "", "[]", `"text"`, "\x00\x00"} {
+		write(t, filepath.Join(stateDir, "attempts/example.org.json"), damaged)
+		if a, err := s.Attempts("example.org"); err != nil || a.Failures != 0 {
+			t.Errorf("%q: Attempts() = %+v, %v; want none", damaged, a, err)
+		}
+		if got, err := os.ReadFile(filepath.Join(stateDir, "attempts/example.org.json.broken")); err != nil || string(got) != damaged {
+			t.Errorf("%q was not set aside: %q, %v", damaged, got, err)
+		}
+		write(t, filepath.Join(stateDir, "targets.json"), damaged)
+		if err := s.SetTarget("web", cert.TargetState{}); err != nil {
+			t.Errorf("%q: SetTarget() = %v", damaged, err)
+		}
 	}
 }
 
