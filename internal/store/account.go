@@ -40,8 +40,8 @@ func (s *Store) Account(ca cert.CA) (cert.Account, error) {
 			return cert.Account{}, s.accountError(ca, err)
 		}
 	}
-	var f accountFile
-	if err := s.readJSON(path.Join(dir, "account.json"), &f); err != nil {
+	f, err := readJSON(s, path.Join(dir, "account.json"), accountFile{})
+	if err != nil {
 		return cert.Account{}, err
 	}
 	return cert.Account{Key: key, URI: f.URI, Contact: f.Contact, Created: f.Created}, nil

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"strings"
 	"time"
 
 	"github.com/sidecert/sidecert/internal/cert"
@@ -14,9 +13,7 @@ import (
 
 // Attempts returns what was tried for a lineage; nothing tried is no error.
 func (s *Store) Attempts(lineage string) (cert.Attempts, error) {
-	var a cert.Attempts
-	err := s.readJSON(path.Join("attempts", lineage+".json"), &a)
-	return a, err
+	return readJSON(s, path.Join("attempts", lineage+".json"), cert.Attempts{})
 }
 
 // SaveAttempts has them on disk when it returns.
@@ -26,9 +23,7 @@ func (s *Store) SaveAttempts(lineage string, a cert.Attempts) error {
 
 // Hold returns what keeps all certificates of a CA waiting.
 func (s *Store) Hold(ca cert.CA) (cert.Hold, error) {
-	var h cert.Hold
-	err := s.readJSON(path.Join("accounts", ca.ID(), "hold.json"), &h)
-	return h, err
+	return readJSON(s, path.Join("accounts", ca.ID(), "hold.json"), cert.Hold{})
 }
 
 func (s *Store) SaveHold(ca cert.CA, h cert.Hold) error {
@@ -37,9 +32,7 @@ func (s *Store) SaveHold(ca cert.CA, h cert.Hold) error {
 
 // Failures returns when the validation of a name has failed, by name, over all certificates.
 func (s *Store) Failures() (map[string][]time.Time, error) {
-	book := map[string][]time.Time{}
-	err := s.readJSON("failures.json", &book)
-	return book, err
+	return readJSON(s, "failures.json", map[string][]time.Time{})
 }
 
 func (s *Store) SaveFailures(book map[string][]time.Time) error {
@@ -48,9 +41,7 @@ func (s *Store) SaveFailures(book map[string][]time.Time) error {
 
 // Targets returns what every container was last told and showed, by container name.
 func (s *Store) Targets() (map[string]cert.TargetState, error) {
-	all := map[string]cert.TargetState{}
-	err := s.readJSON("targets.json", &all)
-	return all, err
+	return readJSON(s, "targets.json", map[string]cert.TargetState{})
 }
 
 // Target returns what one container was last told and showed.
@@ -115,23 +106,24 @@ func (s *Store) writeState(name string, data []byte) error {
 	return replace(s.state, name, data, 0o600)
 }
 
-// readJSON leaves v alone where there is no file. A file that cannot be read as JSON is set aside, with its contents, and
-// counts as absent: state can be found out anew, and must not stop the renewals.
-func (s *Store) readJSON(name string, v any) error {
+// readJSON returns empty where there is no file. A file that cannot be read as what it should be is set aside, with its contents,
+// and counts as absent: state can be found out anew, and must not stop the renewals.
+func readJSON[T any](s *Store, name string, empty T) (T, error) {
 	data, err := s.state.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return empty, nil
 	}
 	if err != nil {
-		return fmt.Errorf("read state: %w", err)
+		return empty, fmt.Errorf("read state: %w", err)
 	}
-	if json.Unmarshal(data, v) == nil && strings.TrimSpace(string(data)) != "null" { // which would make a nil map of one
-		return nil
+	// A pointer tells null, which is valid JSON for anything, from a value.
+	if v := new(T); json.Unmarshal(data, &v) == nil && v != nil {
+		return *v, nil
 	}
 	if err := s.state.Rename(name, name+".broken"); err != nil {
-		return fmt.Errorf("set damaged state %s aside: %w", name, err)
+		return empty, fmt.Errorf("set damaged state %s aside: %w", name, err)
 	}
-	return nil
+	return empty, nil
 }
 
 func (s *Store) writeJSON(name string, v any) error {

@@ -33,7 +33,7 @@ func TestAttemptsAreReadBackAsSaved(t *testing.T) {
 func TestDamagedStateIsSetAsideAndStopsNothing(t *testing.T) {
 	stateDir := t.TempDir()
 	s := open(t, t.TempDir(), stateDir)
-	for _, damaged := range []string{`{"failures": 2, "nex`, "null", "", "[]", `"text"`, "\x00\x00"} {
+	for _, damaged := range []string{`{"failures": 2, "nex`, `{"failures": 2, "next": 7}`, "null", "", "[]", `"text"`, "\x00\x00"} {
 		write(t, filepath.Join(stateDir, "attempts/example.org.json"), damaged)
 		if a, err := s.Attempts("example.org"); err != nil || a.Failures != 0 {
 			t.Errorf("%q: Attempts() = %+v, %v; want none", damaged, a, err)
