@@ -52,7 +52,7 @@ type command struct {
 
 // commands in the order in which help lists them. A function, for help lists itself.
 func commands() []command {
-	return []command{runCommand, certificatesCommand, renewCommand, healthcheckCommand, versionCommand, helpCommand}
+	return []command{runCommand, certificatesCommand, renewCommand, historyCommand, healthcheckCommand, versionCommand, helpCommand}
 }
 
 // usageError is a mistake in the command line.

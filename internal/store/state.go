@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -64,6 +65,13 @@ func (s *Store) SetTarget(container string, state cert.TargetState) error {
 	return s.writeJSON("targets.json", all)
 }
 
+// The journal is two files: when the one in use has reached maxJournal bytes, it takes the other's place.
+const (
+	journalFile = "journal.jsonl"
+	olderFile   = "journal.older.jsonl"
+	maxJournal  = MaxFile / 2
+)
+
 // Append adds an event to the journal and has it on disk when it returns.
 func (s *Store) Append(e cert.Event) error {
 	line, err := json.Marshal(e)
@@ -72,12 +80,42 @@ func (s *Store) Append(e cert.Event) error {
 	}
 	s.journal.Lock()
 	defer s.journal.Unlock()
-	f, err := s.state.Append("journal.jsonl", 0o600)
+	if info, err := s.state.Lstat(journalFile); err == nil && info.Size() >= maxJournal {
+		if err := s.state.Rename(journalFile, olderFile); err != nil {
+			return err
+		}
+	}
+	f, err := s.state.Append(journalFile, 0o600)
 	if err != nil {
 		return err
 	}
+	if !s.begun { // a crash may have cut the last line off
+		line = append([]byte{'\n'}, line...)
+		s.begun = true
+	}
 	_, err = f.Write(append(line, '\n'))
 	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// Journal returns the events, oldest first. A line that a crash has cut off is passed over.
+func (s *Store) Journal() ([]cert.Event, error) {
+	var events []cert.Event
+	for _, name := range []string{olderFile, journalFile} {
+		data, err := s.state.ReadFile(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read journal: %w", err)
+		}
+		for line := range bytes.Lines(data) {
+			var e cert.Event
+			if json.Unmarshal(line, &e) == nil && !e.Time.IsZero() {
+				events = append(events, e)
+			}
+		}
+	}
+	return events, nil
 }
 
 // WriteHealth puts a sign of life in place in one step. It is not synced: after a crash of the machine it would be worth nothing,

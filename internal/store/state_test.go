@@ -84,6 +84,39 @@ func TestAccountKeyIsNeverReplaced(t *testing.T) {
 	}
 }
 
+func TestJournalHasABoundAndSurvivesACutLine(t *testing.T) {
+	stateDir := t.TempDir()
+	s := open(t, t.TempDir(), stateDir)
+	long := strings.Repeat("x", 10_000)
+	for i := range 300 { // 3 MB in all
+		if err := s.Append(cert.Event{Time: time.Unix(int64(i+1), 0), Kind: cert.EventFailed, Err: long}); err != nil {
+			t.Fatal(err)
+		}
+		if i == 298 {
+			// The next line follows one that a crash has cut off.
+			f, err := os.OpenFile(filepath.Join(stateDir, "journal.jsonl"), os.O_APPEND|os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.WriteString(`{"time":"2027-01-01T00`); err != nil {
+				t.Fatal(err)
+			}
+			f.Close()
+			s = open(t, t.TempDir(), stateDir)
+		}
+	}
+	events, err := s.Journal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(events); n < 50 || n > 120 {
+		t.Errorf("the journal keeps %d events of 10 kB, want between half and all of 1 MiB", n)
+	}
+	if last := events[len(events)-1].Time.Unix(); last != 300 {
+		t.Errorf("the last event is number %d, want 300", last)
+	}
+}
+
 func TestTargetsAndJournalAreKept(t *testing.T) {
 	certDir, stateDir := t.TempDir(), t.TempDir()
 	s := open(t, certDir, stateDir)
@@ -101,8 +134,8 @@ func TestTargetsAndJournalAreKept(t *testing.T) {
 		}
 	}
 	journal, err := os.ReadFile(filepath.Join(stateDir, "journal.jsonl"))
-	if got := strings.Count(string(journal), "\n"); err != nil || got != 3 {
-		t.Errorf("the journal has %d lines, %v; want 3", got, err)
+	if got := strings.Count(string(journal), `"obtained"`); err != nil || got != 3 {
+		t.Errorf("the journal has %d events, %v; want 3", got, err)
 	}
 }
 

@@ -35,6 +35,7 @@ type Store struct {
 	known   map[string]string // by lineage, the digest of what CERT_DIR shows after our last write
 	targets sync.Mutex
 	journal sync.Mutex
+	begun   bool // the journal has a line of ours
 }
 
 // Open opens the volumes, which must be folders that exist.
