@@ -52,7 +52,7 @@ type command struct {
 
 // commands in the order in which help lists them. A function, for help lists itself.
 func commands() []command {
-	return []command{runCommand, certificatesCommand, renewCommand, historyCommand, healthcheckCommand, versionCommand, helpCommand}
+	return []command{runCommand, certificatesCommand, renewCommand, historyCommand, checkCommand, healthcheckCommand, versionCommand, helpCommand}
 }
 
 // usageError is a mistake in the command line.
@@ -64,6 +64,9 @@ func run(ctx context.Context, in *invocation) int {
 	err := dispatch(ctx, in)
 	if err == nil {
 		return exitDone
+	}
+	if status, ok := errors.AsType[exitStatus](err); ok {
+		return int(status)
 	}
 	var mistakes config.Mistakes
 	if errors.As(err, &mistakes) {
@@ -85,6 +88,11 @@ func run(ctx context.Context, in *invocation) int {
 	}
 	return exitFailed
 }
+
+// exitStatus is the end of a command that has said all itself.
+type exitStatus int
+
+func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
 // errSaid is a failure that the command's output has told already.
 var errSaid = errors.New("failed")

@@ -33,7 +33,7 @@ func TestScripts(t *testing.T) {
 		Dir:   "testdata",
 		Setup: setup,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"serve": serve, "healthy": healthy, "orders": orders, "served": served, "signal": send, "root": root,
+			"serve": serve, "healthy": healthy, "orders": orders, "served": served, "signal": send, "root": root, "outside": outside,
 		},
 	})
 }
@@ -115,6 +115,11 @@ func served(ts *testscript.TestScript, _ bool, args []string) {
 		chain, err := cert.ParseChain(data)
 		return err == nil && !cert.IsPlaceholder(chain[0]) && chain[0].Equal(a.web.Seen(args[0]))
 	})
+}
+
+// outside puts the web server's HTTPS address in $OUTSIDE.
+func outside(ts *testscript.TestScript, _ bool, _ []string) {
+	ts.Setenv("OUTSIDE", ts.Value("around").(*around).web.Address())
 }
 
 // root writes the root that the CA's chains lead to: root FILE.

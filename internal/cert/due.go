@@ -51,3 +51,16 @@ func Wanted(s Spec, l Lineage, now time.Time) Why {
 	}
 	return ""
 }
+
+// Ailing is how near its expiry a certificate is: 0 when healthy, 1 within warning of it, 2 within critical or expired. Both are at
+// most 2/3 and 1/3 of what is left at DueAt, so that a certificate that is renewed in time is never found ailing.
+func Ailing(leaf *x509.Certificate, renewBefore, warning, critical time.Duration, now time.Time) int {
+	atDue := leaf.NotAfter.Sub(DueAt(leaf, renewBefore))
+	switch left := leaf.NotAfter.Sub(now); {
+	case left <= min(critical, atDue/3):
+		return 2
+	case left <= min(warning, atDue*2/3):
+		return 1
+	}
+	return 0
+}

@@ -112,3 +112,16 @@ func TestMatch(t *testing.T) {
 		}
 	}
 }
+
+func TestHealthyCertificateIsNeverAiling(t *testing.T) {
+	for _, life := range []time.Duration{90 * day, 45 * day, 160 * time.Hour, 6 * time.Hour, time.Minute} {
+		leaf := ca.Issue(now, life, "a.example").Chain[0]
+		atDue := leaf.NotAfter.Sub(cert.DueAt(leaf, 0))
+		warning, critical := min(20*day, atDue*2/3), min(7*day, atDue/3)
+		for left, want := range map[time.Duration]int{atDue: 0, warning + time.Second: 0, warning: 1, critical + time.Second: 1, critical: 2, 0: 2, -day: 2} {
+			if got := cert.Ailing(leaf, 0, 20*day, 7*day, leaf.NotAfter.Add(-left)); got != want {
+				t.Errorf("lifetime %v with %v left: ailing %d, want %d", life, left, got, want)
+			}
+		}
+	}
+}

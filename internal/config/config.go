@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/sidecert/sidecert/internal/cert"
 )
@@ -29,7 +30,10 @@ type Config struct {
 	FoldersPerms fs.FileMode
 
 	Preflight Preflight
-	LogLevel  slog.Level
+	// ExpiryWarning and ExpiryCritical are how long before expiry a certificate is ailing.
+	ExpiryWarning, ExpiryCritical time.Duration
+
+	LogLevel slog.Level
 	// LogFormat is "text" or "json".
 	LogFormat string
 	Docker    Docker
@@ -78,13 +82,15 @@ func Parse(environ []string, world World) (Config, []Notice, error) {
 // settings reads what is not about single certificates. The folders are left to folders, which compares them.
 func (p *parser) settings(v vars) Config {
 	c := Config{
-		FilesUID:     -1,
-		FilesPerms:   p.filesPerms(v.FilesPerms),
-		FoldersPerms: p.foldersPerms(v.FoldersPerms),
-		Preflight:    Preflight(p.choice("PREFLIGHT", v.Preflight, "warn", "enforce", "off")),
-		LogFormat:    p.choice("LOG_FORMAT", v.LogFormat, "text", "json"),
-		Docker:       p.docker(v),
-		Project:      p.project(v.ComposeProjectName),
+		FilesUID:       -1,
+		FilesPerms:     p.filesPerms(v.FilesPerms),
+		FoldersPerms:   p.foldersPerms(v.FoldersPerms),
+		Preflight:      Preflight(p.choice("PREFLIGHT", v.Preflight, "warn", "enforce", "off")),
+		ExpiryWarning:  p.expiry("EXPIRY_WARNING", v.ExpiryWarning),
+		ExpiryCritical: p.expiry("EXPIRY_CRITICAL", v.ExpiryCritical),
+		LogFormat:      p.choice("LOG_FORMAT", v.LogFormat, "text", "json"),
+		Docker:         p.docker(v),
+		Project:        p.project(v.ComposeProjectName),
 	}
 	c.LogLevel = map[string]slog.Level{
 		"debug": slog.LevelDebug,

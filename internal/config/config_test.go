@@ -21,15 +21,16 @@ func defaults() Config {
 			CA:      cert.CA{Directory: cert.LetsEncrypt, AgreeTOS: true},
 			Webroot: "/var/www/certbot",
 		}},
-		CertDir:      "/etc/letsencrypt",
-		StateDir:     "/var/lib/sidecert",
-		FilesUID:     -1,
-		FilesPerms:   0o600,
-		FoldersPerms: 0o755,
-		Preflight:    PreflightWarn,
-		LogLevel:     slog.LevelInfo,
-		LogFormat:    "text",
-		Docker:       Docker{Host: "unix:///var/run/docker.sock"},
+		CertDir:       "/etc/letsencrypt",
+		StateDir:      "/var/lib/sidecert",
+		FilesUID:      -1,
+		FilesPerms:    0o600,
+		FoldersPerms:  0o755,
+		Preflight:     PreflightWarn,
+		ExpiryWarning: 480 * time.Hour, ExpiryCritical: 168 * time.Hour, // 20 and 7 days
+		LogLevel:  slog.LevelInfo,
+		LogFormat: "text",
+		Docker:    Docker{Host: "unix:///var/run/docker.sock"},
 	}
 }
 
@@ -92,7 +93,7 @@ func TestEveryVariableActs(t *testing.T) {
 		"RELOAD=web",
 		"RELOAD_FALLBACK=restart",
 		"VERIFY=web:443, shop=[::1]:8443\nca.lan=my_web.1:443",
-		"PREFLIGHT=enforce", "LOG_LEVEL=WARN", "LOG_FORMAT=json",
+		"PREFLIGHT=enforce", "EXPIRY_WARNING=30d", "EXPIRY_CRITICAL=36H", "LOG_LEVEL=WARN", "LOG_FORMAT=json",
 		"DOCKER_HOST=tcp://proxy:2375", "DOCKER_TLS_VERIFY=1", "DOCKER_CERT_PATH=/keys", "DOCKER_API_VERSION=1.41",
 		"COMPOSE_PROJECT_NAME=shop",
 		"CERT_0_DOMAINS=a.example,b.a.example",
@@ -148,18 +149,19 @@ func TestEveryVariableActs(t *testing.T) {
 	other.Verify.Endpoints = []string{"web:444"}
 
 	want := Config{
-		Specs:        []cert.Spec{shop, lan, main, other},
-		CertDir:      "/srv/certs",
-		StateDir:     "/srv/state",
-		FilesUID:     0,
-		FilesGID:     101,
-		FilesPerms:   0o640,
-		FoldersPerms: 0o750,
-		Preflight:    PreflightEnforce,
-		LogLevel:     slog.LevelWarn,
-		LogFormat:    "json",
-		Docker:       Docker{Host: "tcp://proxy:2375", TLSVerify: true, CertPath: "/keys", APIVersion: "1.41"},
-		Project:      "shop",
+		Specs:         []cert.Spec{shop, lan, main, other},
+		CertDir:       "/srv/certs",
+		StateDir:      "/srv/state",
+		FilesUID:      0,
+		FilesGID:      101,
+		FilesPerms:    0o640,
+		FoldersPerms:  0o750,
+		Preflight:     PreflightEnforce,
+		ExpiryWarning: 720 * time.Hour, ExpiryCritical: 36 * time.Hour,
+		LogLevel:  slog.LevelWarn,
+		LogFormat: "json",
+		Docker:    Docker{Host: "tcp://proxy:2375", TLSVerify: true, CertPath: "/keys", APIVersion: "1.41"},
+		Project:   "shop",
 	}
 	if len(c.Specs) != len(want.Specs) {
 		t.Fatalf("Parse() gave %d certificates, want %d", len(c.Specs), len(want.Specs))

@@ -267,6 +267,10 @@ func TestMistakesSayWhatWouldBeRight(t *testing.T) {
 		{"a duration of ages", []string{a, "RENEW_BEFORE=99999999999999999999d"}, []string{
 			`RENEW_BEFORE: "99999999999999999999d" is longer than 3650 days, which no certificate lives; write e.g. 30d, or auto`,
 		}},
+		{"thresholds of the expiry", []string{a, "EXPIRY_WARNING=20", "EXPIRY_CRITICAL=soon"}, []string{
+			`EXPIRY_WARNING: "20" has no unit; write 20d for days, or h for hours, m for minutes`,
+			`EXPIRY_CRITICAL: "soon" is no duration; write e.g. 30d, 12h or 90m`,
+		}},
 		{"a duration of centuries", []string{a, "RENEW_BEFORE=3651d"}, []string{
 			`RENEW_BEFORE: "3651d" is longer than 3650 days, which no certificate lives; write e.g. 30d, or auto`,
 		}},

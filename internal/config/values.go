@@ -1,6 +1,8 @@
 package config
 
 import (
+	"errors"
+	"fmt"
 	"io/fs"
 	"net/mail"
 	"regexp"
@@ -56,26 +58,44 @@ func (p *parser) renewBefore(variable, text string) time.Duration {
 	if strings.EqualFold(text, "auto") {
 		return 0
 	}
+	d, err := Duration(text)
+	if err == nil && d == 0 {
+		err = errors.New("would renew after the expiry; write e.g. 30d")
+	}
+	if err != nil {
+		wrong := err.Error()
+		if strings.Contains(wrong, "e.g.") {
+			wrong += ", or auto"
+		}
+		p.wrong(variable, text, "%s", wrong)
+	}
+	return d
+}
+
+// expiry is a number of days, hours or minutes before expiry from which on a certificate is ailing.
+func (p *parser) expiry(variable, text string) time.Duration {
+	d, err := Duration(text)
+	if err != nil {
+		p.wrong(variable, text, "%v", err)
+	}
+	return d
+}
+
+// Duration reads "30d", "12h" or "90m". Its error goes on from the text, as a Mistake's does.
+func Duration(text string) (time.Duration, error) {
 	m := span.FindStringSubmatch(strings.ToLower(text))
 	if m == nil {
 		if _, err := strconv.ParseUint(text, 10, 64); err == nil {
-			p.wrong(variable, text, "has no unit; write %.10sd for days, or h for hours, m for minutes", text)
-			return 0
+			return 0, fmt.Errorf("has no unit; write %.10sd for days, or h for hours, m for minutes", text)
 		}
-		p.wrong(variable, text, "is no duration; write e.g. 30d, 12h or 90m, or auto")
-		return 0
+		return 0, errors.New("is no duration; write e.g. 30d, 12h or 90m")
 	}
 	unit := map[string]time.Duration{"d": 24 * time.Hour, "h": time.Hour, "m": time.Minute}[m[2]]
 	n, err := strconv.ParseInt(m[1], 10, 32)
-	switch d := time.Duration(n) * unit; {
-	case err != nil || n > int64(maxSpan*24*time.Hour/unit):
-		p.wrong(variable, text, "is longer than %d days, which no certificate lives; write e.g. 30d, or auto", maxSpan)
-	case d == 0:
-		p.wrong(variable, text, "would renew after the expiry; write e.g. 30d, or auto")
-	default:
-		return d
+	if err != nil || n > int64(maxSpan*24*time.Hour/unit) {
+		return 0, fmt.Errorf("is longer than %d days, which no certificate lives; write e.g. 30d", maxSpan)
 	}
-	return 0
+	return time.Duration(n) * unit, nil
 }
 
 func (p *parser) keyType(variable, text string) cert.KeyType {

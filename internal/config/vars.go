@@ -76,6 +76,10 @@ type vars struct {
 	// orders, `enforce` holds the order, `off`.
 	Preflight string `env:"PREFLIGHT" envDefault:"warn"`
 
+	// From how long before expiry on `sidecert check` finds a certificate WARNING and CRITICAL; at most 2/3 and 1/3 of what is
+	// left when it is due for renewal, so that a healthy one never is.
+	ExpiryWarning  string `env:"EXPIRY_WARNING" envDefault:"20d"`
+	ExpiryCritical string `env:"EXPIRY_CRITICAL" envDefault:"7d"`
 	// `debug`, `info`, `warn` or `error`.
 	LogLevel string `env:"LOG_LEVEL" envDefault:"info"`
 	// `text` or `json`.
@@ -124,7 +128,7 @@ func (c certVars) variable(name string) string { return fmt.Sprintf("CERT_%d_%s"
 // notYet are variables whose feature this version does not have.
 var notYet = []string{
 	"PRE_HOOK", "DEPLOY_HOOK", "POST_HOOK", "EXTRA_FILES", "NOTIFY_URLS", "NOTIFY_URLS_FILE", "NOTIFY_ON", "HEARTBEAT_URL",
-	"HEARTBEAT_URL_FILE", "EXPIRY_WARNING", "EXPIRY_CRITICAL", "LISTEN", "ADOPT", "DISCOVER",
+	"HEARTBEAT_URL_FILE", "LISTEN", "ADOPT", "DISCOVER",
 }
 
 // fill puts texts, by name, into a struct of text fields. Only the reflection over our own structs can fail in it.
