@@ -49,6 +49,7 @@ type listed struct {
 	CA          string     `json:"ca,omitempty"`
 	Path        string     `json:"path"`
 	Served      []servedAt `json:"served"`
+	Unserved    string     `json:"unserved,omitempty"` // why no web container that should serve it was seen to
 	Next        time.Time  `json:"next_renewal,omitzero"`
 	Why         string     `json:"why,omitempty"`
 	Held        string     `json:"held,omitempty"` // what holds a wanted certificate back until Next
@@ -153,7 +154,7 @@ func describe(s *store.Store, l cert.Lineage, spec *cert.Spec, targets map[strin
 		row.Names = spec.Names
 	}
 	if err != nil {
-		row.Err = err.Error()
+		row.Err, _ = renewal.ErrorText(err)
 	}
 	if l.Issued() {
 		leaf := l.Leaf()
@@ -166,10 +167,35 @@ func describe(s *store.Store, l cert.Lineage, spec *cert.Spec, targets map[strin
 		}
 	}
 	row.Served = servedOf(l, targets)
-	if spec != nil {
+	row.Unserved = unservedText(row, spec)
+	if spec != nil && err == nil {
 		describeNext(s, &row, *spec, l, now)
 	}
 	return row
+}
+
+// unservedText says what is wrong with how a stored certificate is served, as far as somebody should serve it.
+func unservedText(row listed, spec *cert.Spec) string {
+	if !row.Stored || spec == nil || !spec.ToBeServed() {
+		return ""
+	}
+	text := ""
+	for _, at := range row.Served {
+		switch {
+		case at.Class == cert.Stale:
+			return "an older one is served by " + at.Container
+		case at.Class == cert.Current:
+			return ""
+		case at.Err != "":
+			text = fmt.Sprintf("%s in %s: %s", at.Class, at.Container, at.Err)
+		default:
+			text = fmt.Sprintf("%s in %s", at.Class, at.Container)
+		}
+	}
+	if text == "" {
+		text = "no web container was seen to serve it"
+	}
+	return text
 }
 
 func describeNext(s *store.Store, row *listed, spec cert.Spec, l cert.Lineage, now time.Time) {
@@ -237,7 +263,7 @@ func versionsOf(s *store.Store, row listed) []stored {
 func pick(all []listed, names []string) ([]listed, error) {
 	var picked []listed
 	for _, name := range names {
-		i := slices.IndexFunc(all, func(r listed) bool { return r.Name == name || slices.Contains(r.Names, name) })
+		i := slices.IndexFunc(all, func(r listed) bool { return r.Name == name || slices.Contains(r.Names, strings.ToLower(name)) })
 		if i < 0 {
 			return nil, &usageError{fmt.Sprintf("there is no certificate %s", name), "`sidecert certificates` lists them"}
 		}
@@ -274,7 +300,7 @@ func writeTable(w io.Writer, all []listed, now time.Time) error {
 				next = "now"
 			}
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, namesText(r), orDash(r.KeyType), expires, left, servedText(r), next, stateText(r, now))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, namesText(r), orDash(r.KeyType), expires, left, servedText(r), next, short(stateText(r, now)))
 	}
 	return t.Flush()
 }
@@ -317,7 +343,7 @@ func stateText(r listed, now time.Time) string {
 	case r.Err != "":
 		return "unusable: " + r.Err
 	case r.Failure != nil:
-		return fmt.Sprintf("failed %d times: %s", r.Failure.Attempts, r.Failure.Err)
+		return fmt.Sprintf("failed %s: %s", times(r.Failure.Attempts), r.Failure.Err)
 	case r.Held != "":
 		return "held: " + r.Held
 	case r.Placeholder:
@@ -328,8 +354,27 @@ func stateText(r listed, now time.Time) string {
 		return "EXPIRED"
 	case !r.Configured:
 		return "not configured, not renewed"
+	case r.Unserved != "":
+		return "not served: " + r.Unserved
 	}
 	return "ok"
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
+}
+
+// maxState is how many characters of a state the table shows; all of it is in the long form.
+const maxState = 60
+
+func short(text string) string {
+	if r := []rune(text); len(r) > maxState {
+		return string(r[:maxState-1]) + "…"
+	}
+	return text
 }
 
 func writeDetails(w io.Writer, all []listed, now time.Time) error {
@@ -358,7 +403,6 @@ func writeDetails(w io.Writer, all []listed, now time.Time) error {
 		}
 		if !r.Next.IsZero() {
 			line("next renewal", fmt.Sprintf("%s: %s", when(r.Next, now), r.Why))
-			line("held back", r.Held)
 		}
 		for _, v := range r.Versions {
 			line(fmt.Sprintf("version %d", v.Version), versionText(v))

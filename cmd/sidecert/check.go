@@ -129,7 +129,7 @@ func (c checker) row(s *store.Store, specs []cert.Spec, row listed) finding {
 		f.level, f.text = levelCritical, err.Error()
 		return f
 	case !l.Issued() && row.Failure != nil:
-		f.level, f.text = levelCritical, fmt.Sprintf("no certificate, %d attempts failed: %s", row.Failure.Attempts, row.Failure.Err)
+		f.level, f.text = levelCritical, fmt.Sprintf("no certificate, failed %s: %s", times(row.Failure.Attempts), row.Failure.Err)
 		return f
 	case !l.Issued():
 		f.level, f.text = levelWarning, "no certificate yet"
@@ -141,12 +141,10 @@ func (c checker) row(s *store.Store, specs []cert.Spec, row listed) finding {
 	}
 	f = c.judge(row.Name, l.Leaf(), renewBefore)
 	if row.Failure != nil && f.level > levelOK {
-		f.text += fmt.Sprintf(", %d attempts failed: %s", row.Failure.Attempts, row.Failure.Err)
+		f.text += fmt.Sprintf(", failed %s: %s", times(row.Failure.Attempts), row.Failure.Err)
 	}
-	for _, at := range row.Served {
-		if at.Class == cert.Stale {
-			f.level, f.text = max(f.level, levelWarning), strings.TrimPrefix(f.text+", an older one is served by "+at.Container, ", ")
-		}
+	if row.Unserved != "" {
+		f.level, f.text = max(f.level, levelWarning), strings.TrimPrefix(f.text+", not served: "+row.Unserved, ", ")
 	}
 	return f
 }

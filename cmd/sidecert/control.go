@@ -29,12 +29,13 @@ type verdict struct {
 	Next     time.Time `json:"next,omitzero"`
 	Err      string    `json:"err,omitempty"`
 	Hint     string    `json:"hint,omitempty"`
+	Unserved string    `json:"unserved,omitempty"`
 }
 
 func verdicts(r renewal.Result) []verdict {
 	var all []verdict
 	for _, c := range r.Certs {
-		v := verdict{Cert: c.Cert, Obtained: c.Obtained, Why: string(c.Why), Held: c.Held, Next: c.Next}
+		v := verdict{Cert: c.Cert, Obtained: c.Obtained, Why: string(c.Why), Held: c.Held, Next: c.Next, Unserved: c.Unserved, Hint: c.UnservedHint}
 		if c.Err != nil {
 			v.Err, v.Hint = renewal.ErrorText(c.Err)
 		}

@@ -102,8 +102,11 @@ func dispatch(ctx context.Context, in *invocation) error {
 		return &usageError{"no command", "`sidecert help` lists the commands; the daemon is `sidecert run`"}
 	}
 	name := in.args[0]
-	if name == "--help" || name == "-h" {
+	switch name {
+	case "--help", "-h":
 		name = helpCommand.name
+	case "--version":
+		name = versionCommand.name
 	}
 	i := slices.IndexFunc(commands(), func(c command) bool { return c.name == name })
 	if i < 0 {

@@ -23,7 +23,8 @@ Looks at every configured certificate now, orders what is missing or due, and re
 waiting time after failures, never over the CA's Retry-After or the guard of its rate limits. With the daemon running, the daemon
 does it; without, the command does.
 
-  --force  order it (with no NAME: all) whether it is due or not, past the guard
+  --force  order it (with no NAME: all) whether it is due or not. Nothing counts along then: Let's Encrypt gives 5 certificates for
+           the same names in 7 days
 `,
 	run: runRenew,
 }
@@ -79,7 +80,7 @@ func renew(ctx context.Context, in *invocation, c config.Config, ask renewal.Ask
 	}
 }
 
-// tell says in a line each what became of the certificates, and fails if one that is wanted was not obtained.
+// tell says in a line each what became of the certificates, and fails if one that is wanted was not obtained, or is not served.
 func tell(w io.Writer, all []verdict, now time.Time) error {
 	var failed error
 	for _, v := range all {
@@ -92,14 +93,18 @@ func tell(w io.Writer, all []verdict, now time.Time) error {
 			if !v.Next.IsZero() {
 				fmt.Fprintf(w, "  next try %s\n", when(v.Next, now))
 			}
-			if v.Hint != "" {
-				fmt.Fprintf(w, "  hint: %s\n", v.Hint)
-			}
 		case v.Held != "":
 			failed = errSaid
 			fmt.Fprintf(w, "%s: held: %s; next try %s\n", v.Cert, v.Held, when(v.Next, now))
 		default:
 			fmt.Fprintf(w, "%s: not due; renewal %s\n", v.Cert, when(v.Next, now))
+		}
+		if v.Unserved != "" {
+			failed = errSaid
+			fmt.Fprintf(w, "  not seen to be served: %s\n", v.Unserved)
+		}
+		if v.Hint != "" {
+			fmt.Fprintf(w, "  hint: %s\n", v.Hint)
 		}
 	}
 	return failed

@@ -86,7 +86,8 @@ func (p *parts) lead(ctx context.Context) (io.Closer, error) {
 			return nil, &cert.Error{Op: "lock CERT_DIR", Err: err, Hint: "the volume at " + p.config.CertDir + " must be writable and know locks"}
 		}
 		if !said {
-			p.log.Warn("another sidecert keeps this CERT_DIR, standing by", cert.AttrDir, p.config.CertDir)
+			p.log.Warn("another sidecert keeps this CERT_DIR, standing by", cert.AttrDir, p.config.CertDir,
+				cert.AttrHint, "for other certificates name them in the DOMAINS of that one, or give this one volumes of its own")
 			said = true
 		}
 		p.beat(p.manager.Health())

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sidecert/sidecert/internal/acme"
@@ -36,6 +37,11 @@ func wire(in *invocation) (*parts, error) {
 	for _, n := range notices {
 		p.log.Log(context.Background(), n.Level, n.Text, "variable", n.Variable)
 	}
+	if tz := zone(in.environ); tz != "" {
+		if _, err := time.LoadLocation(strings.TrimPrefix(tz, ":")); err != nil {
+			p.log.Warn("time zone is unknown, the log is in UTC", "variable", "TZ", "value", tz, cert.AttrHint, "write e.g. TZ=Europe/Berlin")
+		}
+	}
 	if p.store, err = openStore(in, c); err != nil {
 		return nil, err
 	}
@@ -53,6 +59,14 @@ func wire(in *invocation) (*parts, error) {
 		EnforcePreflight: c.Preflight == config.PreflightEnforce, Beat: p.beat, Now: in.now, Log: p.log,
 	})
 	return p, nil
+}
+
+func zone(environ []string) string {
+	i := slices.IndexFunc(environ, func(e string) bool { return strings.HasPrefix(e, "TZ=") })
+	if i < 0 {
+		return ""
+	}
+	return strings.TrimPrefix(environ[i], "TZ=")
 }
 
 func openStore(in *invocation, c config.Config) (*store.Store, error) {

@@ -64,7 +64,7 @@ func (i *Issuer) Preflight(ctx context.Context, spec cert.Spec, names []string) 
 	if ctx.Err() != nil {
 		return interrupted("preflight", spec.Name, ctx)
 	}
-	return unserved(pending)
+	return i.unserved(limited, spec, pending)
 }
 
 // probeAll returns those that are still not served. Web containers may be started meanwhile, so they are looked up each time.
@@ -77,7 +77,7 @@ func (i *Issuer) probeAll(ctx context.Context, spec cert.Spec, probes []*probe) 
 	return slices.DeleteFunc(slices.Clone(probes), func(p *probe) bool { return p.served })
 }
 
-func unserved(probes []*probe) error {
+func (i *Issuer) unserved(ctx context.Context, spec cert.Spec, probes []*probe) error {
 	first := probes[0].finding
 	var others []string
 	for _, p := range probes[1:] {
@@ -87,7 +87,11 @@ func unserved(probes []*probe) error {
 	if len(others) > 0 {
 		err = &said{text: fmt.Sprintf("%v; also not served: %s", err, strings.Join(others, ", ")), err: err}
 	}
-	return &cert.Error{Op: "preflight", Name: probes[0].name, Err: err, Hint: first.hint}
+	hint := first.hint
+	if i.config.Upstreams != nil && len(i.config.Upstreams(context.WithoutCancel(ctx), spec)) == 0 {
+		hint = "no web container of RELOAD is running, see `docker compose ps` and its logs; seen from outside: " + hint
+	}
+	return &cert.Error{Op: "preflight", Name: probes[0].name, Err: err, Hint: hint}
 }
 
 // probe is a file in the webroot that looks like a challenge's and what came of fetching it.

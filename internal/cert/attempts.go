@@ -12,6 +12,8 @@ type Attempts struct {
 	FailedAt time.Time `json:"failed_at,omitzero"`
 	Err      string    `json:"err,omitempty"`
 	Hint     string    `json:"hint,omitempty"`
+	// Tried is the Digest of the spec that the failures are of: what a person has put right is tried at once.
+	Tried string `json:"tried,omitempty"`
 	// Next is when our own backoff allows another attempt; a person may pass over it.
 	Next time.Time `json:"next,omitzero"`
 	// NotBefore is the CA's Retry-After, which nobody passes over.

@@ -6,6 +6,7 @@ package cert
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -47,6 +48,22 @@ func (s Spec) WebrootOf(name string) string {
 		return root
 	}
 	return s.Webroot
+}
+
+// ToBeServed reports whether anybody is named who should serve the certificate and can be looked at.
+func (s Spec) ToBeServed() bool {
+	return !s.Verify.Off && (!s.Reload.Off && len(s.Reload.Targets) > 0 || len(s.Verify.Endpoints) > 0)
+}
+
+// Digest tells whether an order would be another than before: it covers what goes to the CA and where its challenges are answered.
+func (s Spec) Digest() string {
+	names := sorted(s.Names)
+	var roots []string
+	for _, name := range names {
+		roots = append(roots, s.WebrootOf(name))
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q %v", names, roots, s.KeyType, s.Profile, s.CA.ID(), s.CA.AgreeTOS))
+	return hex.EncodeToString(sum[:8])
 }
 
 // KeyType is the algorithm and size of a certificate's key.

@@ -119,6 +119,9 @@ func (p *parser) docker(v vars) Docker {
 	}
 	scheme, rest, ok := strings.Cut(d.Host, "://")
 	switch {
+	case scheme == "ssh":
+		p.wrong("DOCKER_HOST", redacted, "goes by ssh, which sidecert does not speak; mount the socket, or write tcp://HOST:PORT with DOCKER_TLS_VERIFY=1")
+		d.Host = defaultOf("DOCKER_HOST")
 	case strings.Contains(d.Host, "@"):
 		p.wrong("DOCKER_HOST", redacted, "holds a user or password, which no engine asks for; write tcp://HOST:PORT")
 		d.Host = defaultOf("DOCKER_HOST")

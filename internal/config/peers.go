@@ -31,6 +31,8 @@ var peers = map[string]string{
 	"RSA_KEY_SIZE":     "KEY_TYPE is the type of key, e.g. rsa-4096",
 	"USE_ECDSA":        "KEY_TYPE is the type of key, e.g. ec-256",
 	"WEBROOT_PATH":     "WEBROOT is the folder for challenge files",
+	// ours, as they are called behind CERT_0_
+	"PROFILE": "ACME_PROFILE is the order profile",
 	// linuxserver/swag
 	"SUBDOMAINS": "DOMAINS names the certificates in full",
 }

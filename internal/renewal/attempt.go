@@ -58,6 +58,9 @@ func (m *Manager) challengeServed(ctx context.Context, w *work) bool {
 	if len(first) == 0 || ordered {
 		return true
 	}
+	if m.probed(w.spec) && !m.EnforcePreflight {
+		return true // it was waited for once; a CA that is away is no reason to wait again
+	}
 	err := m.Issuer.Preflight(ctx, w.spec, first)
 	switch {
 	case ctx.Err() != nil:
@@ -146,6 +149,7 @@ func (m *Manager) fail(w *work, err error, now time.Time) {
 		a.Failures++
 		a.FailedAt, a.NotBefore = now.UTC(), e.NotBefore
 		a.Err, a.Hint = ErrorText(err)
+		a.Tried = w.spec.Digest()
 		a.Next = now.Add(jitter(backoff(a.Failures, e.Kind, m.lifetime(w)), rand.Float64())).UTC()
 		w.result.Next = later(a.Next, a.NotBefore)
 		m.countFailures(e.Failed, now)

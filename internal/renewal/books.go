@@ -109,3 +109,12 @@ func (m *Manager) leave(w *work) {
 		}
 	}
 }
+
+// probed reports whether the challenge path of a spec was waited for by this process already, and remembers that it now is.
+func (m *Manager) probed(s cert.Spec) bool {
+	m.books.Lock()
+	defer m.books.Unlock()
+	was := m.waitedFor[s.Digest()]
+	m.waitedFor[s.Digest()] = true
+	return was
+}

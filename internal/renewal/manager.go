@@ -60,6 +60,8 @@ type Manager struct {
 	// books is held while what several certificates share is read and written, see books.go; underWay are the attempts by name.
 	books    sync.Mutex
 	underWay map[string]int
+	// waitedFor are the specs whose challenge path was waited for.
+	waitedFor map[string]bool
 }
 
 // New makes a manager; Run starts it.
@@ -67,7 +69,7 @@ func New(c Config) *Manager {
 	if c.Beat == nil {
 		c.Beat = func(Health) {}
 	}
-	return &Manager{Config: c, asks: make(chan ask), beats: make(chan Health, 1), warned: map[string]string{}, underWay: map[string]int{}}
+	return &Manager{Config: c, asks: make(chan ask), beats: make(chan Health, 1), warned: map[string]string{}, underWay: map[string]int{}, waitedFor: map[string]bool{}}
 }
 
 // Ask is what a person wants of one pass.

@@ -29,6 +29,8 @@ type CertResult struct {
 	// Next is when it is looked at for renewal again.
 	Next time.Time
 	Err  error
+	// Unserved says why no web container was seen to serve it, "" if one was or none is to.
+	Unserved, UnservedHint string
 }
 
 // work is one certificate in one pass. The goroutine that obtains it owns it while it does.
@@ -52,6 +54,9 @@ var minSane = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 func (m *Manager) pass(ctx context.Context, a Ask) Result {
 	works := m.survey(ctx)
 	m.beat(m.Health())
+	if bad := unknown(works, a); len(bad) > 0 { // a slip of the hand; the next pass is for all that is due
+		return Result{Certs: bad, Next: m.Now().Add(time.Second)}
+	}
 	var wanted []*work
 	for _, w := range works {
 		w.byHand = slices.ContainsFunc(a.Names, w.called)
@@ -68,9 +73,7 @@ func (m *Manager) pass(ctx context.Context, a Ask) Result {
 		}
 	}
 	look := m.carryOut(ctx, works, wanted)
-	r := m.conclude(works, look)
-	r.Certs = append(r.Certs, unknown(works, a)...)
-	return r
+	return m.conclude(works, look)
 }
 
 // survey reads every lineage, mends what was interrupted, and puts placeholders where there is nothing.
@@ -93,7 +96,8 @@ func (m *Manager) survey(ctx context.Context) []*work {
 	for _, l := range lineages {
 		if l.Issued() && !slices.Contains(names, l.Name) {
 			m.warnOnce("unconfigured "+l.Name, "stored certificate is not configured and not renewed",
-				cert.AttrCert, l.Name, cert.AttrNames, l.Names(), cert.AttrNotAfter, l.Leaf().NotAfter)
+				cert.AttrCert, l.Name, cert.AttrNames, l.Names(), cert.AttrNotAfter, l.Leaf().NotAfter,
+				cert.AttrHint, "name it in DOMAINS to keep it; to forget it remove live/"+l.Name+", archive/"+l.Name+" and renewal/"+l.Name+".conf once no web server uses it")
 		}
 	}
 	return works
@@ -177,6 +181,7 @@ func (m *Manager) decide(w *work, force bool) bool {
 	}
 	m.settleStored(w)
 	m.settleKilled(w)
+	m.forgive(w)
 	if why == "" {
 		w.result.Next = cert.DueAt(w.lineage.Leaf(), w.spec.RenewBefore)
 		return false
@@ -195,7 +200,12 @@ func (m *Manager) decide(w *work, force bool) bool {
 	m.warnOfGuard(w, waits, now)
 	at, held := waits.Until(w.spec.Names, now)
 	w.result.Next, w.result.Held = at, held
-	return !at.After(now)
+	if at.After(now) {
+		m.warnOnce("waits "+w.name, "certificate waits after a failure", cert.AttrCert, w.name, cert.AttrNext, at, cert.AttrErr, held,
+			cert.AttrHint, "when the cause is gone, `sidecert renew "+w.name+"` tries at once, unless the CA asked to wait")
+		return false
+	}
+	return true
 }
 
 // loadAttempts reads what was tried, with times that can be.
@@ -230,8 +240,13 @@ func (m *Manager) waits(w *work, force bool, now time.Time) (Waits, error) {
 
 func (m *Manager) warnOfGuard(w *work, waits Waits, now time.Time) {
 	free, why := waits.guard(w.spec.Names, now)
-	if waits.Force || !free.After(now) {
+	switch {
+	case !free.After(now):
 		m.warnOnce("guard "+w.name, "")
+		return
+	case waits.Force:
+		m.Log.Warn("guard passed over by force", cert.AttrCert, w.name, cert.AttrErr, why,
+			cert.AttrHint, "Let's Encrypt gives 5 certificates for the same names in 7 days, and then none until one is 7 days old")
 		return
 	}
 	m.warnOnce("guard "+w.name, "order held by the guard", cert.AttrCert, w.name, cert.AttrErr, why, cert.AttrNext, free,
@@ -254,6 +269,20 @@ func (m *Manager) settleStored(w *work) {
 	} else {
 		*a = cert.Attempts{Ordered: a.Ordered, Issued: remember(a.Issued, setOf(w.spec.Names), a.Order.Begun)}
 	}
+	if err := m.Store.SaveAttempts(w.name, *a); err != nil {
+		m.Log.Warn("state not written", cert.AttrCert, w.name, cert.AttrErr, err)
+	}
+}
+
+// forgive drops our own backoff where a person has changed what is wanted since the failure: it was of something else. What the CA
+// asked for, the failures by name and the guard stand.
+func (m *Manager) forgive(w *work) {
+	a := &w.attempts
+	if a.Failures == 0 || a.Tried == "" || a.Tried == w.spec.Digest() {
+		return
+	}
+	m.Log.Info("settings have changed since the last failure, trying at once", cert.AttrCert, w.name)
+	a.Failures, a.Next, a.Err, a.Hint, a.Tried = 0, time.Time{}, "", "", ""
 	if err := m.Store.SaveAttempts(w.name, *a); err != nil {
 		m.Log.Warn("state not written", cert.AttrCert, w.name, cert.AttrErr, err)
 	}
@@ -363,6 +392,12 @@ func (m *Manager) conclude(works []*work, look cert.Look) Result {
 		if w.result.Err != nil && w.result.Next.IsZero() {
 			w.result.Next = now.Add(time.Minute)
 		}
+		if w.lineage.Issued() && w.spec.ToBeServed() {
+			w.result.Unserved, w.result.UnservedHint = unserved(w.name, look)
+		}
+		if w.result.Unserved != "" {
+			sooner(now.Add(time.Minute)) // whoever mends a web server by hand is noticed soon
+		}
 		sooner(w.result.Next)
 		r.Certs = append(r.Certs, w.result)
 	}
@@ -372,4 +407,21 @@ func (m *Manager) conclude(works []*work, look cert.Look) Result {
 		r.Next = floor
 	}
 	return r
+}
+
+// unserved says why a certificate was seen served by nobody in a look, "" if it was, or if nobody was to be seen.
+func unserved(name string, look cert.Look) (why, hint string) {
+	if look.Err != nil {
+		why, hint = look.Err.Error(), look.Hint
+	}
+	for _, o := range look.Outcomes {
+		switch {
+		case o.Cert != name:
+		case o.Class == cert.Current:
+			return "", ""
+		case o.Err != nil:
+			why, hint = o.Container+": "+o.Err.Error(), o.Hint
+		}
+	}
+	return why, hint
 }

@@ -12,6 +12,7 @@ func (m *Manager) report(ctx context.Context, w *work) {
 	err := w.result.Err
 	if w.result.Obtained {
 		m.warnOnce("ca "+w.spec.CA.ID(), "")
+		m.warnOnce("waits "+w.name, "")
 		leaf := w.lineage.Leaf()
 		m.journal(cert.Event{Kind: cert.EventObtained, Cert: w.name, Names: w.lineage.Names(), Version: w.lineage.Number,
 			NotAfter: leaf.NotAfter, CA: w.lineage.Server, Next: w.result.Next})
@@ -32,6 +33,7 @@ func (m *Manager) report(ctx context.Context, w *work) {
 		m.warnOnce("held "+w.name, "order held", cert.AttrCert, w.name, cert.AttrErr, text, cert.AttrHint, hint)
 		return
 	}
+	m.warned["waits "+w.name] = "certificate waits after a failure" // which the line below says
 	msg := "certificate not obtained"
 	if w.lineage.Issued() {
 		msg = "renewal failed"
@@ -78,15 +80,26 @@ func (m *Manager) logOutcome(o cert.Outcome) {
 	if o.Err != nil {
 		args = append(args, cert.AttrErr, o.Err)
 	}
+	if o.Class == cert.Current {
+		m.Log.Info("certificate served", args...)
+		m.warnOnce("attend "+o.Container, attend(o.Hint), cert.AttrContainer, o.Container, cert.AttrHint, o.Hint)
+		return
+	}
 	args = append(args, cert.AttrHint, o.Hint)
 	switch {
-	case o.Class == cert.Current:
-		m.Log.Info("certificate served", args...)
 	case o.Class == cert.Stale:
 		m.Log.Warn("old certificate still served", args...)
-	case o.Err != nil || o.Hint != "":
+	case o.Err != nil:
 		m.Log.Warn("reload not verified", append(args, "served", o.Class)...)
 	default:
 		m.Log.Info("certificate not served here", append(args, "served", o.Class)...)
 	}
+}
+
+// attend is the message for a container that serves as it should and could do so more safely.
+func attend(hint string) string {
+	if hint == "" {
+		return ""
+	}
+	return "web container could be reloaded more safely"
 }

@@ -183,3 +183,53 @@ func TestHealthMissesOnlyWhatAWebServerCannotStartWith(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatAPersonPutsRightIsTriedAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		w.specs[0].Profile = "clasic"
+		w.issuer.fail["a.example"] = &cert.Error{Op: "order", Kind: cert.KindPerson, Err: errors.New("no such profile")}
+		w.once(Ask{})
+		w.once(Ask{}) // a restart alone changes nothing
+		if n := len(w.issuer.requests); n != 1 {
+			t.Errorf("%d attempts after a restart, want 1", n)
+		}
+		if !strings.Contains(w.log.String(), "certificate waits after a failure") || !strings.Contains(w.log.String(), "sidecert renew a.example") {
+			t.Errorf("the log of the restart does not tell why nothing happens:\n%s", w.log)
+		}
+		w.specs[0].Profile = "classic"
+		clear(w.issuer.fail)
+		if r := w.once(Ask{}); !r.Certs[0].Obtained {
+			t.Errorf("with the profile put right: %+v, want obtained", r.Certs[0])
+		}
+	})
+}
+
+func TestChallengePathIsWaitedForOnceWhileTheCAIsAway(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		w.issuer.preflight = errors.New("404")
+		w.issuer.fail["a.example"] = &cert.Error{Op: "directory", Kind: cert.KindUnreachable, Err: errors.New("refused")}
+		_, stop := w.run()
+		time.Sleep(10 * time.Minute)
+		stop()
+		if n := strings.Count(w.log.String(), "challenge path not served"); n != 1 {
+			t.Errorf("the challenge path was waited for %d times, want once", n)
+		}
+	})
+}
+
+func TestWhatIsNotServedIsSaid(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		w.specs[0].Reload.Targets = []cert.Target{{Word: "nosuch"}}
+		w.reloader.outcomes = []cert.Outcome{{Cert: "a.example", Container: "nosuch", Class: cert.Unseen, Err: errors.New("there is no such container"), Hint: "set RELOAD"}}
+		r := w.once(Ask{})
+		if c := r.Certs[0]; !c.Obtained || !strings.Contains(c.Unserved, "no such container") || c.UnservedHint != "set RELOAD" {
+			t.Errorf("result %+v, want obtained and not served", c)
+		}
+		if r.Next.After(w.now().Add(time.Minute)) {
+			t.Errorf("the next look is at %v, want within a minute", r.Next)
+		}
+	})
+}

@@ -79,7 +79,7 @@ type version struct {
 }
 
 // errNotOurs says that live/NAME has files which neither we nor certbot put there.
-var errNotOurs = errors.New("the files there are neither a version of archive/ nor a placeholder")
+var errNotOurs = errors.New("the files there are neither sidecert's nor certbot's")
 
 // ErrBroken says that live/NAME does not show one whole version and archive/NAME has none either.
 var ErrBroken = errors.New("the four files are not of one whole version")
@@ -143,7 +143,7 @@ func (s *Store) livePlain(name string) (version, error) {
 
 func (s *Store) liveError(name string, err error) error {
 	return &cert.Error{Op: "read lineage", Name: name, Kind: cert.KindPerson, Err: err,
-		Hint: fmt.Sprintf("nothing in %s is overwritten: move it away, or give the certificate another name (shop=shop.example.org in DOMAINS)", path.Join(s.CertDir, "live", name))}
+		Hint: fmt.Sprintf("nothing in %s is overwritten, and no certificate is obtained in its place: move it away, or give the certificate another name (shop=shop.example.org in DOMAINS)", path.Join(s.CertDir, "live", name))}
 }
 
 var versionFile = regexp.MustCompile(`^(cert|chain|fullchain|privkey)([1-9][0-9]{0,8})\.pem$`)
