@@ -391,6 +391,9 @@ func TestMistakesSayWhatWouldBeRight(t *testing.T) {
 		{"an engine by SSH", []string{a, "DOCKER_HOST=ssh://me@host"}, []string{
 			"DOCKER_HOST: [redacted] holds a user or password, which no engine asks for; write tcp://HOST:PORT",
 		}},
+		{"an engine with a password", []string{a, "DOCKER_HOST=tcp://me:canary@host:2375"}, []string{
+			`DOCKER_HOST: [redacted] holds a user or password, which no engine asks for; write tcp://HOST:PORT`,
+		}},
 		{"an engine by a path, and relative keys", []string{a, "DOCKER_HOST=/var/run/docker.sock", "DOCKER_CERT_PATH=keys"}, []string{
 			`DOCKER_CERT_PATH: "keys" is no absolute path; write one that begins with /`,
 			`DOCKER_HOST: "/var/run/docker.sock" is no address of an engine; write unix:///var/run/docker.sock or tcp://HOST:PORT`,
