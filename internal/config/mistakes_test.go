@@ -389,7 +389,7 @@ func TestMistakesSayWhatWouldBeRight(t *testing.T) {
 			`CERT_0_WEBROOT: "A.example" stands there twice; leave one out`,
 		}},
 		{"an engine by SSH", []string{a, "DOCKER_HOST=ssh://me@host"}, []string{
-			"DOCKER_HOST: [redacted] holds a user or password, which no engine asks for; write tcp://HOST:PORT",
+			`DOCKER_HOST: [redacted] goes by ssh, which sidecert does not speak; mount the socket, or write tcp://HOST:PORT with DOCKER_TLS_VERIFY=1`,
 		}},
 		{"an engine with a password", []string{a, "DOCKER_HOST=tcp://me:canary@host:2375"}, []string{
 			`DOCKER_HOST: [redacted] holds a user or password, which no engine asks for; write tcp://HOST:PORT`,
