@@ -200,12 +200,11 @@ func (m *Manager) decide(w *work, force bool) bool {
 	m.warnOfGuard(w, waits, now)
 	at, held := waits.Until(w.spec.Names, now)
 	w.result.Next, w.result.Held = at, held
-	if at.After(now) {
+	if own := later(w.attempts.Next, w.attempts.NotBefore); own.After(now) && at.After(now) { // a hold of the CA and the guard are told elsewhere
 		m.warnOnce("waits "+w.name, "certificate waits after a failure", cert.AttrCert, w.name, cert.AttrNext, at, cert.AttrErr, held,
 			cert.AttrHint, "when the cause is gone, `sidecert renew "+w.name+"` tries at once, unless the CA asked to wait")
-		return false
 	}
-	return true
+	return !at.After(now)
 }
 
 // loadAttempts reads what was tried, with times that can be.
