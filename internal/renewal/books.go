@@ -9,6 +9,19 @@ import (
 // The books are what several certificates share: the hold of each CA and the failures of each name. m.books is held while one of
 // them is read and written.
 
+// waits gathers what may hold a certificate back. The caller holds m.books.
+func (m *Manager) waits(w *work, force bool, now time.Time) (Waits, error) {
+	hold, err := m.loadHold(w.spec.CA, now)
+	if err != nil {
+		return Waits{}, err
+	}
+	failures, err := m.loadFailures(now)
+	if err != nil {
+		return Waits{}, err
+	}
+	return Waits{Attempts: w.attempts, Hold: hold, Failures: failures, Lifetime: m.lifetime(w), ByHand: w.byHand, Force: force}, nil
+}
+
 func (m *Manager) loadHold(ca cert.CA, now time.Time) (cert.Hold, error) {
 	h, err := m.Store.Hold(ca)
 	if err != nil {
@@ -79,12 +92,12 @@ func (m *Manager) countFailures(names []string, now time.Time) {
 // enter lets an attempt begin if nothing holds it back. Attempts under way count as failures of their names to come, so that those
 // side by side do not exceed together what each may.
 func (m *Manager) enter(w *work, now time.Time) (at time.Time, held string, err error) {
+	m.books.Lock()
+	defer m.books.Unlock()
 	waits, err := m.waits(w, true, now)
 	if err != nil {
 		return at, "", err
 	}
-	m.books.Lock()
-	defer m.books.Unlock()
 	for _, name := range w.spec.Names {
 		for range m.underWay[name] {
 			waits.Failures[name] = append(waits.Failures[name], now)

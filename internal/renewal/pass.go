@@ -192,7 +192,9 @@ func (m *Manager) decide(w *work, force bool) bool {
 		w.result.Held, w.result.Next = "a staging CA never replaces a production certificate", now.Add(longest)
 		return false
 	}
+	m.books.Lock()
 	waits, err := m.waits(w, force, now)
+	m.books.Unlock()
 	if err != nil {
 		w.result.Err = err
 		return false
@@ -220,21 +222,6 @@ func (m *Manager) loadAttempts(name string, now time.Time) (cert.Attempts, error
 		err = m.Store.SaveAttempts(name, a)
 	}
 	return a, err
-}
-
-// waits gathers what may hold a certificate back.
-func (m *Manager) waits(w *work, force bool, now time.Time) (Waits, error) {
-	m.books.Lock()
-	defer m.books.Unlock()
-	hold, err := m.loadHold(w.spec.CA, now)
-	if err != nil {
-		return Waits{}, err
-	}
-	failures, err := m.loadFailures(now)
-	if err != nil {
-		return Waits{}, err
-	}
-	return Waits{Attempts: w.attempts, Hold: hold, Failures: failures, Lifetime: m.lifetime(w), ByHand: w.byHand, Force: force}, nil
 }
 
 func (m *Manager) warnOfGuard(w *work, waits Waits, now time.Time) {
