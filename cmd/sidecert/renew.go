@@ -23,8 +23,8 @@ Looks at every configured certificate now, orders what is missing or due, and re
 waiting time after failures, never over the CA's Retry-After or the guard of its rate limits. With the daemon running, the daemon
 does it; without, the command does.
 
-  --force  order it (with no NAME: all) whether it is due or not. Nothing counts along then: Let's Encrypt gives 5 certificates for
-           the same names in 7 days
+  --force  order it (with no NAME: all) whether it is due or not, past the guard. Mind that Let's Encrypt gives 5 certificates for the
+           same names in 7 days
 `,
 	run: runRenew,
 }
