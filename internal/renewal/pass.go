@@ -53,7 +53,11 @@ var minSane = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 // pass brings everything up to date once: files first, so that web servers can start, then the CA, then the web containers.
 func (m *Manager) pass(ctx context.Context, a Ask) Result {
 	works := m.survey(ctx)
-	m.beat(m.Health())
+	var names []string
+	for _, w := range works {
+		names = append(names, w.name)
+	}
+	m.beat(m.healthOf(names))
 	if bad := unknown(works, a); len(bad) > 0 { // a slip of the hand; the next pass is for all that is due
 		return Result{Certs: bad, Next: m.Now().Add(time.Second)}
 	}
@@ -135,9 +139,13 @@ func (m *Manager) placeholderFits(l cert.Lineage, s cert.Spec) bool {
 
 // Health looks which certificates have no files to serve. It changes nothing.
 func (m *Manager) Health() Health {
-	h := Health{Ready: true}
 	lineages, _ := m.Store.Lineages() // what cannot be read has files all the same, or not
-	for _, name := range cert.Match(m.Specs, lineages) {
+	return m.healthOf(cert.Match(m.Specs, lineages))
+}
+
+func (m *Manager) healthOf(lineages []string) Health {
+	h := Health{Ready: true}
+	for _, name := range lineages {
 		if !m.Store.Servable(name) {
 			h.Missing = append(h.Missing, name)
 		}
