@@ -56,6 +56,11 @@ type listed struct {
 	Failure     *failure   `json:"last_failure,omitempty"`
 	Versions    []stored   `json:"versions,omitempty"` // of a certificate asked for by name
 	Err         string     `json:"err,omitempty"`
+
+	// What the row was made of; spec is nil for what is stored but not configured, err why the lineage cannot be read.
+	lineage cert.Lineage
+	spec    *cert.Spec
+	err     error
 }
 
 // stored is one version in archive/.
@@ -149,7 +154,8 @@ func list(s *store.Store, specs []cert.Spec, now time.Time) ([]listed, error) {
 
 // describe makes a row; spec is nil for what is stored but not configured.
 func describe(s *store.Store, l cert.Lineage, spec *cert.Spec, targets map[string]cert.TargetState, now time.Time, err error) listed {
-	row := listed{Name: l.Name, Names: l.Names(), Configured: spec != nil, Stored: l.Issued(), Placeholder: l.Placeholder, Path: l.Dir, Served: []servedAt{}}
+	row := listed{Name: l.Name, Names: l.Names(), Configured: spec != nil, Stored: l.Issued(), Placeholder: l.Placeholder, Path: l.Dir, Served: []servedAt{},
+		lineage: l, spec: spec, err: err}
 	if spec != nil && !l.Issued() {
 		row.Names = spec.Names
 	}

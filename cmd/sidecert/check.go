@@ -116,30 +116,29 @@ func (c checker) stored(s *store.Store, specs []cert.Spec, names []string) []fin
 	}
 	var findings []finding
 	for _, row := range rows {
-		findings = append(findings, c.row(s, specs, row))
+		findings = append(findings, c.row(row))
 	}
 	return findings
 }
 
-func (c checker) row(s *store.Store, specs []cert.Spec, row listed) finding {
+func (c checker) row(row listed) finding {
 	f := finding{name: row.Name}
-	l, err := s.Lineage(row.Name)
 	switch {
-	case err != nil:
-		f.level, f.text = levelCritical, err.Error()
+	case row.err != nil:
+		f.level, f.text = levelCritical, row.err.Error()
 		return f
-	case !l.Issued() && row.Failure != nil:
+	case !row.Stored && row.Failure != nil:
 		f.level, f.text = levelCritical, fmt.Sprintf("no certificate, failed %s: %s", times(row.Failure.Attempts), row.Failure.Err)
 		return f
-	case !l.Issued():
+	case !row.Stored:
 		f.level, f.text = levelWarning, "no certificate yet"
 		return f
 	}
 	var renewBefore time.Duration
-	if i := slices.IndexFunc(specs, func(s cert.Spec) bool { return cert.SameNames(s.Names, row.Names) }); i >= 0 {
-		renewBefore = specs[i].RenewBefore
+	if row.spec != nil {
+		renewBefore = row.spec.RenewBefore
 	}
-	f = c.judge(row.Name, l.Leaf(), renewBefore)
+	f = c.judge(row.Name, row.lineage.Leaf(), renewBefore)
 	if row.Failure != nil && f.level > levelOK {
 		f.text += fmt.Sprintf(", failed %s: %s", times(row.Failure.Attempts), row.Failure.Err)
 	}

@@ -12,9 +12,6 @@ import (
 	"github.com/sidecert/sidecert/internal/cert"
 )
 
-// attemptTime is the longest that one attempt may take; every wait inside has a shorter limit of its own.
-const attemptTime = 15 * time.Minute
-
 var errKilled = errors.New("sidecert was killed in the middle of it")
 
 // obtain waits until the challenge path is served where that was never seen, and then makes one attempt. The outcome is in w
@@ -78,15 +75,13 @@ func (m *Manager) challengeServed(ctx context.Context, w *work) bool {
 }
 
 // attempt makes or resumes one order and stores the certificate. That it began is on disk before the first request.
-func (m *Manager) attempt(stop context.Context, w *work) (err error) {
+func (m *Manager) attempt(ctx context.Context, w *work) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			m.Log.Error("attempt panicked: please report this", cert.AttrCert, w.name, cert.AttrErr, fmt.Sprint(p), "stack", string(debug.Stack()))
 			err = &cert.Error{Op: "attempt", Name: w.name, Err: fmt.Errorf("panic: %v", p), Hint: "this is a fault of sidecert: please report it with the log"}
 		}
 	}()
-	ctx, cancel := context.WithTimeout(stop, attemptTime)
-	defer cancel()
 	w.attempts.Begun = m.Now()
 	if err := m.Store.SaveAttempts(w.name, w.attempts); err != nil {
 		return err
@@ -95,9 +90,6 @@ func (m *Manager) attempt(stop context.Context, w *work) (err error) {
 		Spec: w.spec, Stored: w.lineage, Order: w.attempts.Order,
 		Save: func(o *cert.Order) error { return m.saveOrder(w, o) },
 	})
-	if err != nil && ctx.Err() != nil && stop.Err() == nil {
-		return &cert.Error{Op: "attempt", Name: w.name, Err: fmt.Errorf("it took longer than %v: %w", attemptTime, err)}
-	}
 	if err != nil {
 		return err
 	}
@@ -121,15 +113,25 @@ func (m *Manager) saveOrder(w *work, o *cert.Order) error {
 
 func (m *Manager) succeed(w *work, begun time.Time) {
 	now := m.Now()
-	w.attempts = cert.Attempts{Ordered: w.attempts.Ordered, Issued: remember(w.attempts.Issued, setOf(w.spec.Names), now)}
-	if err := m.Store.SaveAttempts(w.name, w.attempts); err != nil {
-		m.Log.Warn("state not written", cert.AttrCert, w.name, cert.AttrErr, err)
-	}
+	m.issued(w, now)
 	m.release(w.spec.CA)
 	leaf := w.lineage.Leaf()
 	w.result = CertResult{Cert: w.name, Why: w.result.Why, Obtained: true, Next: cert.DueAt(leaf, w.spec.RenewBefore)}
 	m.Log.Info("certificate obtained", cert.AttrCert, w.name, cert.AttrNotAfter, leaf.NotAfter, cert.AttrVersion, w.lineage.Number,
 		cert.AttrNext, w.result.Next.UTC().Truncate(time.Second), cert.AttrElapsed, now.Sub(begun).Round(time.Millisecond))
+}
+
+// issued clears what was tried, for it has led to a certificate, and counts that.
+func (m *Manager) issued(w *work, at time.Time) {
+	w.attempts = cert.Attempts{Ordered: w.attempts.Ordered, Issued: remember(w.attempts.Issued, setOf(w.spec.Names), at)}
+	m.saveAttempts(w)
+}
+
+// saveAttempts is for what can be found out again: that it cannot be written is no reason to stop.
+func (m *Manager) saveAttempts(w *work) {
+	if err := m.Store.SaveAttempts(w.name, w.attempts); err != nil {
+		m.Log.Warn("state not written", cert.AttrCert, w.name, cert.AttrErr, err)
+	}
 }
 
 // fail puts a failure and the time of the next try on disk.
@@ -154,9 +156,7 @@ func (m *Manager) fail(w *work, err error, now time.Time) {
 		w.result.Next = later(a.Next, a.NotBefore)
 		m.countFailures(e.Failed, now)
 	}
-	if err := m.Store.SaveAttempts(w.name, *a); err != nil {
-		m.Log.Warn("state not written", cert.AttrCert, w.name, cert.AttrErr, err)
-	}
+	m.saveAttempts(w)
 }
 
 func later(a, b time.Time) time.Time {

@@ -27,7 +27,8 @@ func (m *Manager) loadHold(ca cert.CA, now time.Time) (cert.Hold, error) {
 	if err != nil {
 		return h, err
 	}
-	if bringBack(now, map[*time.Time]time.Duration{&h.Next: farthestHold, &h.NotBefore: farthestNotBefore}) {
+	did := bringBack(&h.Next, now.Add(farthestHold))
+	if bringBack(&h.NotBefore, now.Add(farthestNotBefore)) || did {
 		err = m.Store.SaveHold(ca, h)
 	}
 	return h, err
@@ -65,7 +66,7 @@ func (m *Manager) release(ca cert.CA) {
 
 func (m *Manager) loadFailures(now time.Time) (map[string][]time.Time, error) {
 	book, err := m.Store.Failures()
-	if err == nil && bringBackAll(now, book) {
+	if err == nil && bringBackAll(book, now) {
 		err = m.Store.SaveFailures(book)
 	}
 	return book, err

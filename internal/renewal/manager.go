@@ -19,6 +19,7 @@ import (
 type Issuer interface {
 	// Preflight waits until the challenge path of the names is served, and says why if it is not.
 	Preflight(ctx context.Context, spec cert.Spec, names []string) error
+	// Obtain ends by itself in bounded time, whatever the CA does.
 	Obtain(ctx context.Context, req cert.Request) (cert.Bundle, error)
 }
 

@@ -223,9 +223,11 @@ func (m *Manager) loadAttempts(name string, now time.Time) (cert.Attempts, error
 	if err != nil {
 		return a, err
 	}
-	did := bringBack(now, map[*time.Time]time.Duration{&a.Next: farthestNext, &a.NotBefore: farthestNotBefore, &a.Begun: 0})
-	did = bringBackAll(now, a.Ordered) || did
-	did = bringBackAll(now, a.Issued) || did
+	did := bringBack(&a.Next, now.Add(farthestNext))
+	did = bringBack(&a.NotBefore, now.Add(farthestNotBefore)) || did
+	did = bringBack(&a.Begun, now) || did
+	did = bringBackAll(a.Ordered, now) || did
+	did = bringBackAll(a.Issued, now) || did
 	if did {
 		err = m.Store.SaveAttempts(name, a)
 	}
@@ -260,12 +262,10 @@ func (m *Manager) settleStored(w *work) {
 			return // to be resumed
 		}
 		a.Order = nil
-	} else {
-		*a = cert.Attempts{Ordered: a.Ordered, Issued: remember(a.Issued, setOf(w.spec.Names), a.Order.Begun)}
+		m.saveAttempts(w)
+		return
 	}
-	if err := m.Store.SaveAttempts(w.name, *a); err != nil {
-		m.Log.Warn("state not written", cert.AttrCert, w.name, cert.AttrErr, err)
-	}
+	m.issued(w, a.Order.Begun)
 }
 
 // forgive drops our own backoff where a person has changed what is wanted since the failure: it was of something else. What the CA
@@ -277,9 +277,7 @@ func (m *Manager) forgive(w *work) {
 	}
 	m.Log.Info("settings have changed since the last failure, trying at once", cert.AttrCert, w.name)
 	a.Failures, a.Next, a.Err, a.Hint, a.Tried = 0, time.Time{}, "", "", ""
-	if err := m.Store.SaveAttempts(w.name, *a); err != nil {
-		m.Log.Warn("state not written", cert.AttrCert, w.name, cert.AttrErr, err)
-	}
+	m.saveAttempts(w)
 }
 
 // settleKilled counts an attempt that a killed process left behind as a failure, from when it began: a container that is killed

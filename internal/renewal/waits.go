@@ -63,22 +63,21 @@ const (
 	farthestNotBefore = 7 * 24 * time.Hour
 )
 
-// bringBack takes back what a clock that was ahead has put too far away. It reports whether it did, for then the mended times must
-// be saved: brought back anew at each look they would never come.
-func bringBack(now time.Time, limits map[*time.Time]time.Duration) (did bool) {
-	for t, farthest := range limits {
-		if latest := now.Add(farthest); t.After(latest) {
-			*t, did = latest, true
-		}
+// bringBack takes back a time that a clock which was ahead has put too far away. It reports whether it did, for then the mended
+// time must be saved: brought back anew at each look it would never come.
+func bringBack(t *time.Time, latest time.Time) bool {
+	if !t.After(latest) {
+		return false
 	}
-	return did
+	*t = latest
+	return true
 }
 
-// bringBackAll is bringBack for the times of a book, none of which can be after now.
-func bringBackAll(now time.Time, book map[string][]time.Time) (did bool) {
+// bringBackAll is bringBack for the times of a book.
+func bringBackAll(book map[string][]time.Time, latest time.Time) (did bool) {
 	for _, times := range book {
 		for i := range times {
-			did = bringBack(now, map[*time.Time]time.Duration{&times[i]: 0}) || did
+			did = bringBack(&times[i], latest) || did
 		}
 	}
 	return did
