@@ -164,7 +164,7 @@ func describe(s *store.Store, l cert.Lineage, spec *cert.Spec, targets map[strin
 	}
 	if l.Issued() {
 		leaf := l.Leaf()
-		row.KeyType, row.Version, row.CA = string(cert.KeyTypeOf(leaf.PublicKey)), l.Number, l.Server
+		row.KeyType, row.Version, row.CA = string(cert.KeyTypeOf(leaf.PublicKey)), l.Number, l.Conf.Server
 		row.Issuer, row.Serial = leaf.Issuer.String(), fmt.Sprintf("%x", leaf.SerialNumber)
 		row.NotBefore, row.NotAfter = leaf.NotBefore, leaf.NotAfter
 		row.DaysLeft = int(leaf.NotAfter.Sub(now).Hours() / 24)

@@ -23,6 +23,8 @@ type Attempts struct {
 	// Ordered and Issued are the times of the guard, by the set of names; those over 7 days old are dropped.
 	Ordered map[string][]time.Time `json:"ordered,omitempty"`
 	Issued  map[string][]time.Time `json:"issued,omitempty"`
+	// Revoked are the fingerprints of versions that were revoked: one that is live is replaced.
+	Revoked []string `json:"revoked,omitempty"`
 }
 
 // Order is one under way at a CA, RFC 8555 §7.1.3, with what is needed to finish it after a restart.

@@ -39,7 +39,7 @@ func TestDueAt(t *testing.T) {
 
 func TestWanted(t *testing.T) {
 	const directory = "https://ca.example/dir"
-	good := cert.Lineage{Name: "a.example", Number: 1, Chain: ca.Issue(now.Add(-day), 90*day, "a.example", "192.0.2.1").Chain, Server: directory, Profile: "classic"}
+	good := cert.Lineage{Name: "a.example", Number: 1, Chain: ca.Issue(now.Add(-day), 90*day, "a.example", "192.0.2.1").Chain, Conf: cert.Conf{Server: directory, Profile: "classic"}}
 	spec := func(change func(*cert.Spec)) cert.Spec {
 		s := cert.Spec{Name: "a.example", Names: []string{"192.0.2.1", "a.example"}, CA: cert.CA{Directory: directory}}
 		if change != nil {
@@ -68,7 +68,7 @@ func TestWanted(t *testing.T) {
 		{"another key type", spec(func(s *cert.Spec) { s.KeyType = cert.RSA2048 }), good, now, "its key is to be rsa-2048"},
 		{"another CA", spec(func(s *cert.Spec) { s.CA.Directory = cert.LetsEncrypt }), good, now, "it is to come from " + cert.LetsEncrypt},
 		{"a staging CA", spec(func(s *cert.Spec) { s.CA.Directory = cert.LetsEncryptStaging }), good, now, ""},
-		{"a CA that is not known", spec(nil), lineage(func(l *cert.Lineage) { l.Server = "" }), now, ""},
+		{"a CA that is not known", spec(nil), lineage(func(l *cert.Lineage) { l.Conf.Server = "" }), now, ""},
 		{"another profile", spec(func(s *cert.Spec) { s.Profile = "shortlived" }), good, now, "its profile is to be shortlived"},
 		{"a day before it is due", spec(nil), good, now.Add(58 * day), ""},
 		{"when it is due", spec(nil), good, now.Add(59 * day), "it is due for renewal"},

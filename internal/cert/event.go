@@ -29,4 +29,6 @@ const (
 	EventFailed      EventKind = "failed"
 	EventRepaired    EventKind = "repaired"
 	EventServed      EventKind = "served"
+	EventRevoked     EventKind = "revoked"
+	EventDeleted     EventKind = "deleted"
 )

@@ -25,9 +25,8 @@ type Lineage struct {
 	// Older are the fingerprints of the other stored versions' leaves.
 	Older []string
 
-	// Server is the directory URL that gave the live version, Profile the order profile asked for; from renewal/NAME.conf.
-	Server  string
-	Profile string
+	// Conf is renewal/NAME.conf; its zero value where there is none.
+	Conf Conf
 	// Dir is where people find it: CERT_DIR/live/NAME.
 	Dir string
 }

@@ -40,6 +40,9 @@ type Spec struct {
 
 	Reload Reload
 	Verify Verify
+
+	// Open are the settings that nobody has made; Settle may.
+	Open Open
 }
 
 // WebrootOf returns the folder for the challenge files of one of the spec's names.
@@ -91,7 +94,9 @@ type CA struct {
 	// EABKID and EABKey (decoded) bind the account to one that a person has at the CA, RFC 8555 §7.3.4.
 	EABKID string
 	EABKey Secret
-	// Roots are the PEM certificates that sign the CA's own HTTPS; empty takes the system's.
+	// Account is the ID of the account that certbot made there and that is used; empty for one of our own.
+	Account string
+	// Roots are the PEM certificates that sign the HTTPS of a CA that is not Public, beside the system's; may be empty.
 	Roots string
 	// AgreeTOS allows an account to be registered.
 	AgreeTOS bool
@@ -111,13 +116,44 @@ func Staging(directory string) bool {
 	return directory == LetsEncryptStaging || directory == GoogleStaging
 }
 
+// Rehearsal is where orders at a directory are tried out: the CA's own staging directory, Let's Encrypt's for public CAs that have
+// none, and the directory itself for a private CA.
+func Rehearsal(directory string) string {
+	switch directory {
+	case Google:
+		return GoogleStaging
+	case LetsEncrypt, ZeroSSL:
+		return LetsEncryptStaging
+	}
+	return directory
+}
+
+// Public reports whether a directory is at the host of one of the CAs that have names here.
+func Public(directory string) bool {
+	return slices.ContainsFunc([]string{LetsEncrypt, LetsEncryptStaging, ZeroSSL, Google, GoogleStaging}, func(known string) bool {
+		return hostOf(known) == hostOf(directory)
+	})
+}
+
+func hostOf(directory string) string {
+	u, err := url.Parse(directory)
+	if err != nil {
+		return ""
+	}
+	return strings.ToLower(u.Hostname())
+}
+
 // ID names the account at the CA in file names: the directory's host and a digest of what makes the account another.
 func (c CA) ID() string {
 	host := "ca"
 	if u, err := url.Parse(c.Directory); err == nil && u.Hostname() != "" {
 		host = u.Hostname()
 	}
-	sum := sha256.Sum256([]byte(c.Directory + "\n" + c.EABKID))
+	account := c.Directory + "\n" + c.EABKID
+	if c.Account != "" {
+		account += "\n" + c.Account
+	}
+	sum := sha256.Sum256([]byte(account))
 	return host + "-" + hex.EncodeToString(sum[:4])
 }
 

@@ -7,6 +7,8 @@ type Request struct {
 	Spec Spec
 	// Stored is the lineage that it is for: its key is used again where the spec says so.
 	Stored Lineage
+	// FreshKey has a new key made whatever the spec says: the old one is compromised.
+	FreshKey bool
 	// Order is one of an earlier attempt that was not finished; nil for a new one.
 	Order *Order
 	// Save puts an order on disk: before the CA hears of it, again when it has a URL, and nil when it is of no more use.

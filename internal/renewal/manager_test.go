@@ -492,8 +492,8 @@ func TestStagingIsReplacedAtOnceAfterTheSwitch(t *testing.T) {
 		w.specs[0].CA.Directory = cert.LetsEncryptStaging
 		w.once(Ask{})
 		w.specs[0].CA.Directory = cert.LetsEncrypt
-		if r := w.once(Ask{}); !r.Certs[0].Obtained || w.lineage("a.example").Server != cert.LetsEncrypt {
-			t.Errorf("after the switch the certificate comes from %s", w.lineage("a.example").Server)
+		if r := w.once(Ask{}); !r.Certs[0].Obtained || w.lineage("a.example").Conf.Server != cert.LetsEncrypt {
+			t.Errorf("after the switch the certificate comes from %s", w.lineage("a.example").Conf.Server)
 		}
 	})
 }

@@ -194,7 +194,7 @@ func (m *Manager) decide(w *work, force bool) bool {
 		w.result.Next = cert.DueAt(w.lineage.Leaf(), w.spec.RenewBefore)
 		return false
 	}
-	if w.lineage.Issued() && w.lineage.Server != "" && !cert.Staging(w.lineage.Server) && cert.Staging(w.spec.CA.Directory) {
+	if w.lineage.Issued() && w.lineage.Conf.Server != "" && !cert.Staging(w.lineage.Conf.Server) && cert.Staging(w.spec.CA.Directory) {
 		m.warnOnce("staging "+w.name, "certificate of a production CA is not replaced by a staging one", cert.AttrCert, w.name,
 			cert.AttrHint, "unset STAGING, or give the rehearsal another name (test=example.org in DOMAINS)")
 		w.result.Held, w.result.Next = "a staging CA never replaces a production certificate", now.Add(longest)

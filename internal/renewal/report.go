@@ -15,7 +15,7 @@ func (m *Manager) report(ctx context.Context, w *work) {
 		m.warnOnce("waits "+w.name, "")
 		leaf := w.lineage.Leaf()
 		m.journal(cert.Event{Kind: cert.EventObtained, Cert: w.name, Names: w.lineage.Names(), Version: w.lineage.Number,
-			NotAfter: leaf.NotAfter, CA: w.lineage.Server, Next: w.result.Next})
+			NotAfter: leaf.NotAfter, CA: w.lineage.Conf.Server, Next: w.result.Next})
 		return
 	}
 	if err == nil || ctx.Err() != nil {

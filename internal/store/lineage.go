@@ -68,7 +68,7 @@ func (s *Store) Lineage(name string) (cert.Lineage, error) {
 	if err != nil {
 		return l, err
 	}
-	l.Server, l.Profile = c.get(renewalParams, "server"), c.get(renewalParams, "preferred_profile")
+	l.Conf.Server, l.Conf.Profile = c.get(renewalParams, "server"), c.get(renewalParams, "preferred_profile")
 	return l, nil
 }
 

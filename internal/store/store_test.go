@@ -77,8 +77,8 @@ func TestSavedLineageIsLaidOutAsCertbots(t *testing.T) {
 			t.Errorf("%s has mode %o, want %o", file, got, want)
 		}
 	}
-	if l.Server != "https://ca.example/dir" {
-		t.Errorf("lineage comes from %q, want the CA that it was ordered from", l.Server)
+	if l.Conf.Server != "https://ca.example/dir" {
+		t.Errorf("lineage comes from %q, want the CA that it was ordered from", l.Conf.Server)
 	}
 }
 
