@@ -17,6 +17,14 @@ var directories = map[string]string{
 	"google-staging":      cert.GoogleStaging,
 }
 
+// Directory is the URL of a CA that has a name here, else what it is given.
+func Directory(ca string) string {
+	if url, ok := directories[strings.ToLower(ca)]; ok {
+		return url
+	}
+	return ca
+}
+
 // bindingFrom is where the CAs that ask for an external account binding give one out.
 var bindingFrom = map[string]string{
 	cert.ZeroSSL:       "https://app.zerossl.com/developer",
@@ -70,7 +78,7 @@ func (p *parser) ownCA(own certVars, g general) cert.CA {
 
 // directory is the URL of a CA's directory; "" where there is a mistake, so that nothing is held against its names.
 func (p *parser) directory(variable, text string) string {
-	if url, ok := directories[strings.ToLower(text)]; ok {
+	if url := Directory(text); url != text {
 		return url
 	}
 	shown := text
@@ -124,15 +132,12 @@ func (p *parser) binding(prefix string, v certVars) binding {
 	return b
 }
 
-// bound gives a CA its binding and roots. Those that need neither get none, so that they stay the same account at the CA when
-// another one's change.
+// bound gives a CA its binding and roots. One that takes no binding gets none, so that it stays the same account there when
+// another CA's changes.
 func (p *parser) bound(ca cert.CA, b binding, roots string) cert.CA {
-	ca.EABKID, ca.EABKey, ca.Roots = "", "", ""
+	ca.EABKID, ca.EABKey, ca.Roots = "", "", roots
 	if !letsEncrypt(ca.Directory) {
 		ca.EABKID, ca.EABKey = b.kid, b.key
-	}
-	if !public(ca.Directory) {
-		ca.Roots = roots
 	}
 	if b.given && letsEncrypt(ca.Directory) {
 		p.warn(b.prefix+"ACME_EAB_KID", "Let's Encrypt takes no external account binding, so %sACME_EAB_KID does nothing; is %sACME_CA missing?", b.prefix, b.prefix)

@@ -18,14 +18,21 @@ import (
 type Config struct {
 	// Specs are the certificates, those of DOMAINS first. One whose names hold a mistake is left out.
 	Specs []cert.Spec
+	// General is what holds for every certificate that says nothing else, those that are adopted included; it has no names.
+	General cert.Spec
+	// Adopt says that what certbot made in CertDir is kept too.
+	Adopt bool
+	Hooks Hooks
 
 	CertDir  string
 	StateDir string
 
 	// FilesUID is -1 where the owner is to stay who sidecert runs as.
 	FilesUID int
+	// FilesGID is 0 where the group is to stay that of the version before, and sidecert's own at first.
 	FilesGID int
-	// FilesPerms is the mode of private keys, FoldersPerms that of the folders that hold them.
+	// FilesPerms is the mode of private keys, FoldersPerms that of the folders that hold them; 0 where they are to stay what they
+	// are, and 0600 and 0755 at first.
 	FilesPerms   fs.FileMode
 	FoldersPerms fs.FileMode
 
@@ -39,7 +46,13 @@ type Config struct {
 	Docker    Docker
 	// Project stands in for our own Compose project where our own container cannot be found; may be empty.
 	Project string
+
+	// endpoints are those of VERIFY, for VerifyFor.
+	endpoints []endpoint
 }
+
+// Hooks are commands that are run around renewals, split into words; each may be empty.
+type Hooks struct{ Pre, Deploy, Post []string }
 
 // Preflight says what a failed probe of the web container means for the first order of a name.
 type Preflight string
@@ -68,8 +81,11 @@ func Parse(environ []string, world World) (Config, []Notice, error) {
 	v := p.read(environ)
 
 	c := p.settings(v)
-	drafts := p.drafts(v)
-	p.verify(v, drafts)
+	p.adopting = c.Adopt && p.adoptable(v)
+	g := p.general(v)
+	drafts := p.drafts(v, g)
+	c.General = g.spec
+	p.verify(v, &c, drafts)
 	p.folders(v, &c, drafts)
 	for _, d := range drafts {
 		if !d.broken {
@@ -82,6 +98,8 @@ func Parse(environ []string, world World) (Config, []Notice, error) {
 // settings reads what is not about single certificates. The folders are left to folders, which compares them.
 func (p *parser) settings(v vars) Config {
 	c := Config{
+		Adopt:          p.boolean("ADOPT", v.Adopt),
+		Hooks:          Hooks{Pre: p.hook("PRE_HOOK", v.PreHook), Deploy: p.hook("DEPLOY_HOOK", v.DeployHook), Post: p.hook("POST_HOOK", v.PostHook)},
 		FilesUID:       -1,
 		FilesPerms:     p.filesPerms(v.FilesPerms),
 		FoldersPerms:   p.foldersPerms(v.FoldersPerms),
@@ -101,11 +119,22 @@ func (p *parser) settings(v vars) Config {
 	if v.FilesUID != "" {
 		c.FilesUID = p.id("FILES_UID", v.FilesUID, -1)
 	}
-	c.FilesGID = p.id("FILES_GID", v.FilesGID, 0)
-	if c.FilesGID != 0 && c.FilesPerms&0o040 == 0 {
+	if v.FilesGID != "" {
+		c.FilesGID = p.id("FILES_GID", v.FilesGID, 0)
+	}
+	p.uselessGroup(v, c)
+	return c
+}
+
+// uselessGroup warns of a group that the mode shuts out, as far as the mode is known.
+func (p *parser) uselessGroup(v vars, c Config) {
+	switch {
+	case c.FilesGID == 0:
+	case v.FilesPerms == "":
+		p.warn("FILES_GID", "FILES_PERMS is not set: private keys keep the mode of the version before and begin with 600, which group %d cannot read; FILES_PERMS=640 lets it", c.FilesGID)
+	case c.FilesPerms != 0 && c.FilesPerms&0o040 == 0:
 		p.warn("FILES_GID", "group %d still cannot read the private keys: FILES_PERMS is %o; FILES_PERMS=640 lets it", c.FilesGID, c.FilesPerms)
 	}
-	return c
 }
 
 // docker reads the engine's variables with the meaning that Docker's own clients give them, but for DOCKER_TLS_VERIFY=0,
@@ -150,7 +179,9 @@ func (p *parser) project(text string) string {
 func (p *parser) folders(v vars, c *Config, drafts []*draft) {
 	certs := certPlace(p.folder("CERT_DIR", v.CertDir))
 	state := statePlace(p.folder("STATE_DIR", v.StateDir))
-	webroots := webrootsOf(drafts, webrootPlace("WEBROOT", p.folder("WEBROOT", v.Webroot)))
+	general := webrootPlace("WEBROOT", p.folder("WEBROOT", cmp.Or(v.Webroot, defaultOf("WEBROOT"))))
+	// Where nobody has set it, an adopted certificate goes by the webroot of its conf.
+	webroots := webrootsOf(drafts, general, p.adopting && v.Webroot != "" || !p.adopting && len(drafts) == 0)
 
 	p.apart(state, certs, "the web container mounts CERT_DIR and would see the account key")
 	for _, w := range webroots {

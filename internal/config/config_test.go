@@ -14,18 +14,20 @@ import (
 
 // defaults is what a sole DOMAINS=a.example gives.
 func defaults() Config {
+	general := cert.Spec{
+		CA:      cert.CA{Directory: cert.LetsEncrypt, AgreeTOS: true},
+		Webroot: "/var/www/certbot",
+		Open:    cert.Open{CA: true, Webroot: true, ReuseKey: true},
+	}
+	a := general
+	a.Name, a.Names = "a.example", []string{"a.example"}
 	return Config{
-		Specs: []cert.Spec{{
-			Name:    "a.example",
-			Names:   []string{"a.example"},
-			CA:      cert.CA{Directory: cert.LetsEncrypt, AgreeTOS: true},
-			Webroot: "/var/www/certbot",
-		}},
+		Specs:         []cert.Spec{a},
+		General:       general,
+		Adopt:         true,
 		CertDir:       "/etc/letsencrypt",
 		StateDir:      "/var/lib/sidecert",
 		FilesUID:      -1,
-		FilesPerms:    0o600,
-		FoldersPerms:  0o755,
 		Preflight:     PreflightWarn,
 		ExpiryWarning: 480 * time.Hour, ExpiryCritical: 168 * time.Hour, // 20 and 7 days
 		LogLevel:  slog.LevelInfo,
@@ -89,6 +91,8 @@ func TestEveryVariableActs(t *testing.T) {
 		"WEBROOT=/srv/www/",
 		"CERT_DIR=/srv/certs/../certs",
 		"STATE_DIR=/srv/state",
+		"ADOPT=no",
+		"PRE_HOOK=/bin/open 80", "DEPLOY_HOOK=/bin/tell 'one more' \"thing\"", "POST_HOOK=/bin/close 80",
 		"FILES_UID=0", "FILES_GID=101", "FILES_PERMS=0640", "FOLDERS_PERMS=750",
 		"RELOAD=web",
 		"RELOAD_FALLBACK=restart",
@@ -139,17 +143,22 @@ func TestEveryVariableActs(t *testing.T) {
 	main := general
 	main.Name, main.Named, main.Names = "Main", true, []string{"a.example", "b.a.example"}
 	main.KeyType, main.Profile, main.RenewBefore = cert.RSA2048, "classic", 0
-	main.CA = cert.CA{Directory: cert.ZeroSSL, Email: "me@a.example", EABKID: "kid-2", EABKey: "\xfb\xff"}
+	main.CA = cert.CA{Directory: cert.ZeroSSL, Email: "me@a.example", EABKID: "kid-2", EABKey: "\xfb\xff", Roots: rootPEM()}
 	main.Webroot, main.Webroots = "/srv/a", map[string]string{"b.a.example": "/srv/b"}
 	main.Reload = cert.Reload{Off: true, Fallback: cert.Action{Kind: cert.ActionRestart}}
 	main.Verify = cert.Verify{Off: true}
 	other := general
 	other.Name, other.Named, other.Names = "other", true, []string{"c.example"}
-	other.CA = cert.CA{Directory: cert.LetsEncryptStaging, Email: "me@a.example"}
+	other.CA = cert.CA{Directory: cert.LetsEncryptStaging, Email: "me@a.example", Roots: rootPEM()}
 	other.Verify.Endpoints = []string{"web:444"}
+
+	general.Verify.Endpoints = []string{"web:443"}
 
 	want := Config{
 		Specs:         []cert.Spec{shop, lan, main, other},
+		General:       general,
+		Hooks:         Hooks{Pre: []string{"/bin/open", "80"}, Deploy: []string{"/bin/tell", "one more", "thing"}, Post: []string{"/bin/close", "80"}},
+		endpoints:     []endpoint{{"", "web:443"}, {"shop", "[::1]:8443"}, {"ca.lan", "my_web.1:443"}},
 		CertDir:       "/srv/certs",
 		StateDir:      "/srv/state",
 		FilesUID:      0,
@@ -268,7 +277,7 @@ func TestCertificatesOwnBindingReplacesTheGeneralOne(t *testing.T) {
 func TestMistakesLeaveTheRestUsable(t *testing.T) {
 	c, _, err := Parse([]string{
 		"DOMAINS=a.example;*.b.example;readme=c.example", "LOG_LEVEL=loud", "LOG_FORMAT=xml", "PREFLIGHT=maybe", "CERT_DIR=certs", "STATE_DIR=/srv/state",
-		"FILES_UID=me", "FILES_GID=us", "FILES_PERMS=666", "FOLDERS_PERMS=7", "DOCKER_HOST=here", "DOCKER_API_VERSION=x", "COMPOSE_PROJECT_NAME=X",
+		"FILES_UID=me", "FILES_GID=us", "FILES_PERMS=666", "FOLDERS_PERMS=7", "DOCKER_HOST=here", "DOCKER_API_VERSION=x", "COMPOSE_PROJECT_NAME=X", "ADOPT=maybe", "AGREE_TOS=maybe", "PRE_HOOK=a 'b",
 		"KEY_TYPE=dsa", "RENEW_BEFORE=soon", "RELOAD=web:KILL", "RELOAD_FALLBACK=KILL", "EMAIL=x", "PREFERRED_CHAIN=a\nb",
 	}, testWorld())
 	if err == nil {
@@ -295,7 +304,7 @@ func TestInAContainerFoldersMustBeOnVolumes(t *testing.T) {
 			"STATE_DIR: \"/var/lib/sidecert\" is on no volume, so the account key is lost with the container; add `- state:/var/lib/sidecert` under `volumes:` of sidecert\n" +
 			"WEBROOT: \"/var/www/certbot\" is on no volume, so the web container cannot serve it; add `- webroot:/var/www/certbot` under `volumes:` of sidecert and of the web container"},
 		{"no certificate", []string{"CERT_DIR=/mounted/certs", "STATE_DIR=/mounted/state"}, "" +
-			"DOMAINS is not set, nor is CERT_0_DOMAINS; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org\n" +
+			"DOMAINS is not set, nor is CERT_0_DOMAINS, nor has certbot made anything in CERT_DIR; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org, or mount certbot's directory at /mounted/certs\n" +
 			"WEBROOT: \"/var/www/certbot\" is on no volume, so the web container cannot serve it; add `- webroot:/var/www/certbot` under `volumes:` of sidecert and of the web container"},
 		{"webroots of one's own", []string{"CERT_DIR=/mounted/certs", "STATE_DIR=/mounted/state", "CERT_0_DOMAINS=a.example", "CERT_0_WEBROOT=/srv/a,a.example=/srv/b"}, "" +
 			"CERT_0_WEBROOT: \"/srv/a\" is on no volume, so the web container cannot serve it; add `- srv-a:/srv/a` under `volumes:` of sidecert and of the web container\n" +
@@ -328,7 +337,8 @@ func testWorld() World {
 		"/huge.pem":          strings.Repeat("x", maxFile+1),
 	}
 	return World{
-		Mounted: func(string) bool { panic("asked for mounts outside of a container") },
+		Mounted:   func(string) bool { panic("asked for mounts outside of a container") },
+		Adoptable: func(string) bool { return false },
 		ReadFile: func(path string) ([]byte, error) {
 			if text, ok := files[path]; ok {
 				return []byte(text), nil

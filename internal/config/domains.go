@@ -37,8 +37,7 @@ type draft struct {
 func (d *draft) ownVariables() bool { return d.variable != "DOMAINS" }
 
 // drafts reads the certificates with everything but verification, which may speak of any of them.
-func (p *parser) drafts(v vars) []*draft {
-	g := p.general(v)
+func (p *parser) drafts(v vars, g general) []*draft {
 	var drafts []*draft
 	for _, entry := range entries(v.Domains) {
 		drafts = append(drafts, p.draft(entry, g))
@@ -66,7 +65,20 @@ func (p *parser) nothing(v vars) {
 		p.wrong("DOMAINS", v.Domains, "names nothing; write e.g. DOMAINS=example.org,www.example.org")
 		return
 	}
-	p.missing("DOMAINS", "is not set, nor is CERT_0_DOMAINS; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org")
+	const example = "name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org"
+	switch {
+	case p.adopting:
+	case isFalse(v.Adopt):
+		p.missing("DOMAINS", "is not set, nor is CERT_0_DOMAINS, and ADOPT is off; %s", example)
+	default:
+		p.missing("DOMAINS", "is not set, nor is CERT_0_DOMAINS, nor has certbot made anything in CERT_DIR; %s, or mount certbot's directory at %s", example, shorten(v.CertDir))
+	}
+}
+
+// adoptable reports whether certbot has left something in CERT_DIR. Of one that is wrong folders tells.
+func (p *parser) adoptable(v vars) bool {
+	dir, ok := cleanPath(v.CertDir)
+	return ok && p.world.Adoptable(dir)
 }
 
 // entries splits a list at newlines and semicolons.
@@ -84,7 +96,7 @@ func entries(text string) []string {
 type general struct {
 	spec    cert.Spec
 	staging bool
-	// roots are for CAs of one's own only.
+	// roots are of a CA of one's own. All CAs carry them, since that of an adopted certificate is not known here.
 	roots string
 }
 
@@ -94,14 +106,15 @@ func (p *parser) general(v vars) general {
 		roots:   p.bundle(v.ACMECABundle),
 	}
 	g.spec = cert.Spec{
-		ReuseKey:       p.boolean("REUSE_KEY", v.ReuseKey),
+		ReuseKey:       v.ReuseKey != "" && p.boolean("REUSE_KEY", v.ReuseKey),
 		Profile:        p.profile("ACME_PROFILE", v.ACMEProfile),
 		PreferredChain: p.line("PREFERRED_CHAIN", v.PreferredChain),
 		RenewBefore:    p.renewBefore("RENEW_BEFORE", v.RenewBefore),
 		CA:             p.generalCA(v, g),
 		Reload:         p.reload("RELOAD", v.Reload),
 	}
-	g.spec.Webroot, _ = cleanPath(v.Webroot) // folders tells of a mistake in it
+	g.spec.Webroot, _ = cleanPath(cmp.Or(v.Webroot, defaultOf("WEBROOT"))) // folders tells of a mistake in it
+	g.spec.Open = cert.Open{CA: v.ACMECA == "" && !g.staging, Webroot: v.Webroot == "", ReuseKey: v.ReuseKey == ""}
 	if v.KeyType != "" {
 		g.spec.KeyType = p.keyType("KEY_TYPE", v.KeyType)
 	}
@@ -164,6 +177,8 @@ func (p *parser) ownSettings(d *draft, g general) {
 		spec.Reload.Fallback = fallback
 	}
 	spec.CA = p.ownCA(own, g)
+	spec.Open.CA = spec.Open.CA && own.ACMECA == ""
+	spec.Open.Webroot = spec.Open.Webroot && own.Webroot == ""
 }
 
 // splitName takes a certificate's name= from before its names.
@@ -373,16 +388,16 @@ func (d *draft) otherName() string {
 
 // nobodyTold warns where the web servers would go on with what they have read.
 func (p *parser) nobodyTold(v vars, drafts []*draft) {
-	silent := func(d *draft) bool { return v.Reload == "" && d.own.Reload == "" }
-	if slices.ContainsFunc(drafts, silent) {
+	silent := func(d *draft) bool { return d.own.Reload == "" }
+	if v.Reload == "" && (p.adopting || slices.ContainsFunc(drafts, silent)) {
 		p.warn("RELOAD", "RELOAD is not set: no web container is told about a new certificate; write e.g. RELOAD=web with the name of its Compose service, or RELOAD=off if it is told otherwise")
 	}
 }
 
-// uselessRoots warns of roots that no CA in use is asked with.
+// uselessRoots warns of roots that no CA in use is asked with. That of an adopted certificate may be.
 func (p *parser) uselessRoots(g general, drafts []*draft) {
-	ownCA := func(d *draft) bool { return !public(d.spec.CA.Directory) }
-	if g.roots != "" && !slices.ContainsFunc(drafts, ownCA) {
+	ownCA := func(d *draft) bool { return !cert.Public(d.spec.CA.Directory) }
+	if g.roots != "" && !p.adopting && !slices.ContainsFunc(drafts, ownCA) {
 		p.warn("ACME_CA_BUNDLE", "ACME_CA_BUNDLE does nothing, since it is for a CA of your own: is ACME_CA missing? For a proxy that opens HTTPS, SSL_CERT_FILE names the roots")
 	}
 }

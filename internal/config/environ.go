@@ -66,7 +66,7 @@ func names(environ []string) map[string]string {
 // unset.
 func (p *parser) clean(name, value string) string {
 	shown := value
-	if secret(name) {
+	if hidden(name) {
 		shown = redacted
 	}
 	if len(value) > maxValue {
@@ -110,13 +110,6 @@ func unquote(text string) (string, bool) {
 		}
 	}
 	return text, false
-}
-
-// secret says whose values are never shown. The key's ID is among them since the two are easily confused, and so are the
-// files' names, since a key that is written in place of its file's name must not be shown either.
-func secret(name string) bool {
-	name = strings.TrimSuffix(name, "_FILE")
-	return strings.HasSuffix(name, "ACME_EAB_KID") || strings.HasSuffix(name, "ACME_EAB_HMAC_KEY")
 }
 
 // numbers are the n of all CERT_n_ that are set, ascending.

@@ -19,7 +19,7 @@ func (p *parser) file(variable, name string) []byte {
 		return nil
 	}
 	shown := name
-	if secret(variable) && !strings.HasPrefix(name, "/run/") {
+	if Secret(variable) && !strings.HasPrefix(name, "/run/") {
 		shown = redacted
 	}
 	if !path.IsAbs(name) {

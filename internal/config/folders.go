@@ -20,11 +20,11 @@ type place struct {
 }
 
 func certPlace(path string) place {
-	return place{"CERT_DIR", path, "certs", "sidecert and of the web container", "the certificates are lost with the container"}
+	return place{variable: "CERT_DIR", path: path, volume: "certs", mountedBy: "sidecert and of the web container", without: "the certificates are lost with the container"}
 }
 
 func statePlace(path string) place {
-	return place{"STATE_DIR", path, "state", "sidecert", "the account key is lost with the container"}
+	return place{variable: "STATE_DIR", path: path, volume: "state", mountedBy: "sidecert", without: "the account key is lost with the container"}
 }
 
 func webrootPlace(variable, path string) place {
@@ -32,7 +32,7 @@ func webrootPlace(variable, path string) place {
 	if variable != "WEBROOT" {
 		volume = strings.ReplaceAll(strings.Trim(path, "/"), "/", "-")
 	}
-	return place{variable, path, volume, "sidecert and of the web container", "the web container cannot serve it"}
+	return place{variable: variable, path: path, volume: volume, mountedBy: "sidecert and of the web container", without: "the web container cannot serve it"}
 }
 
 // folder is an absolute path without superfluous parts, "" where there is a mistake or nothing.
@@ -136,13 +136,12 @@ func (p *parser) webrootOf(d *draft, text, folder string) {
 	}
 }
 
-// webrootsOf are the webroots that are in use, each once. Without certificates it is the general one: what is wrong with it is
-// to be said at once.
-func webrootsOf(drafts []*draft, general place) []place {
-	if len(drafts) == 0 {
-		return []place{general}
-	}
+// webrootsOf are the webroots that are in use, each once; the general one also where generally says so.
+func webrootsOf(drafts []*draft, general place, generally bool) []place {
 	byPath := map[string]place{}
+	if generally {
+		byPath[general.path] = general
+	}
 	for _, d := range drafts {
 		add := func(folder string) {
 			if _, known := byPath[folder]; known || folder == "" {

@@ -16,12 +16,15 @@ func FuzzParse(f *testing.F) {
 		{"CERT_0_DOMAINS=A.example.,", "CERT_0_WEBROOT=/a,a.example=/b", "CERT_2_NAME=x", "CERT_00_X=", "CERT_99999999999999999999_DOMAINS=x"},
 		{"DOMAINS=https://[::1]:443/,*.a,[[[,bücher.example,xn--a,1.2.3.4,a b", "ACME_CA=https://:x@y/%zz", "EMAIL=mailto:<a@b>"},
 		{byteOrderMark + "DOMAINS=\"a.example\"\r\n", "RENEW_BEFORE=0d", "FILES_PERMS=7777", "DOMIANS=x", "ACME_EAB_KID_FILE=/run/secrets/kid"},
+		{"PRE_HOOK=sh -c 'a | b'", "DEPLOY_HOOK=a \"$B\" `c` && d", "POST_HOOK=''", "ADOPT=off", "VERIFY=old=web:443", "CERT_DIR=/adopt"},
 		{"=", "", "=x", "DOMAINS", "DOMAINS=\xff", "STATE_DIR=/", "DOCKER_HOST=://"},
 	} {
 		f.Add(strings.Join(seed, "\x00"))
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		c, notices, err := Parse(strings.Split(text, "\x00"), testWorld())
+		world := testWorld()
+		world.Adoptable = func(certDir string) bool { return certDir == "/adopt" }
+		c, notices, err := Parse(strings.Split(text, "\x00"), world)
 		for _, spec := range c.Specs {
 			if len(spec.Names) == 0 || len(spec.Names) > maxNames || !lineageName.MatchString(spec.Name) || len(spec.Name) > maxLineage {
 				t.Errorf("a certificate is called %q and has the names %q", spec.Name, spec.Names)

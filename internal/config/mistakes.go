@@ -58,7 +58,9 @@ const (
 
 // parser gathers what is to be said while the variables are read.
 type parser struct {
-	world    World
+	world World
+	// adopting says that certbot has left something that is to be kept.
+	adopting bool
 	mistakes Mistakes
 	warnings []Notice
 	// mended is what was put right, in the order of its first example.

@@ -15,7 +15,13 @@ func TestMistakesSayWhatWouldBeRight(t *testing.T) {
 		want []string
 	}{
 		{"no certificate", []string{}, []string{
-			"DOMAINS is not set, nor is CERT_0_DOMAINS; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org",
+			"DOMAINS is not set, nor is CERT_0_DOMAINS, nor has certbot made anything in CERT_DIR; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org, or mount certbot's directory at /etc/letsencrypt",
+		}},
+		{"no certificate, and nothing is to be adopted", []string{"ADOPT=off"}, []string{
+			"DOMAINS is not set, nor is CERT_0_DOMAINS, and ADOPT is off; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org",
+		}},
+		{"no certificate, and certbot's directory elsewhere", []string{"CERT_DIR=/srv/certs"}, []string{
+			"DOMAINS is not set, nor is CERT_0_DOMAINS, nor has certbot made anything in CERT_DIR; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org, or mount certbot's directory at /srv/certs",
 		}},
 		{"only separators", []string{"DOMAINS=; ;"}, []string{
 			`DOMAINS: "; ;" names nothing; write e.g. DOMAINS=example.org,www.example.org`,
@@ -166,7 +172,7 @@ func TestMistakesSayWhatWouldBeRight(t *testing.T) {
 		}},
 		{"swapped letters", []string{"DOMIANS=a.example"}, []string{
 			"DOMIANS is unknown; did you mean DOMAINS?",
-			"DOMAINS is not set, nor is CERT_0_DOMAINS; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org",
+			"DOMAINS is not set, nor is CERT_0_DOMAINS, nor has certbot made anything in CERT_DIR; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org, or mount certbot's directory at /etc/letsencrypt",
 		}},
 		{"a letter too few, its value a secret", []string{a, "ACME_EAB_HMAC_KE=canary"}, []string{
 			"ACME_EAB_HMAC_KE is unknown; did you mean ACME_EAB_HMAC_KEY?",
@@ -367,15 +373,29 @@ func TestMistakesSayWhatWouldBeRight(t *testing.T) {
 			`VERIFY: "a:b:c" is not HOST:PORT; write e.g. web:443, or [::1]:443 for an IPv6 address`,
 			`VERIFY: ":443" has no host before the port; write e.g. web:443`,
 		}},
-		{"an endpoint of an unknown certificate", []string{a, "VERIFY=b.example=web:443"}, []string{
+		{"an endpoint of an unknown certificate", []string{a, "ADOPT=no", "VERIFY=b.example=web:443"}, []string{
 			`VERIFY: "b.example=web:443" is about a certificate that is not configured; there is a.example`,
 		}},
-		{"an endpoint without any certificate", []string{"VERIFY=a.example=web:443"}, []string{
-			"DOMAINS is not set, nor is CERT_0_DOMAINS; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org",
+		{"an endpoint without any certificate", []string{"ADOPT=0", "VERIFY=a.example=web:443"}, []string{
+			"DOMAINS is not set, nor is CERT_0_DOMAINS, and ADOPT is off; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org",
 			`VERIFY: "a.example=web:443" is about a certificate that is not configured; there is none`,
 		}},
 		{"an endpoint of another certificate", []string{"CERT_0_DOMAINS=a.example", "CERT_0_VERIFY=b.example=web:443"}, []string{
 			`CERT_0_VERIFY: "b.example=web:443" is about a certificate that is not configured; there is a.example`,
+		}},
+		{"a choice that is none", []string{"ADOPT=maybe"}, []string{
+			`ADOPT: "maybe" is neither yes nor no; write true or false`,
+			"DOMAINS is not set, nor is CERT_0_DOMAINS, nor has certbot made anything in CERT_DIR; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org, or mount certbot's directory at /etc/letsencrypt",
+		}},
+		{"hooks that are no commands", []string{a, "PRE_HOOK='' canary", "DEPLOY_HOOK=tell 'canary", "POST_HOOK=tell canary\n--now"}, []string{
+			"PRE_HOOK: [redacted] has nothing for a command; write e.g. PRE_HOOK=/usr/local/bin/tell-me",
+			"DEPLOY_HOOK: [redacted] opens a quote and does not close it",
+			"POST_HOOK: [redacted] has several lines, and a hook is one command; write it on one line",
+		}},
+		{"a hook with a control character, one that ends too early, and one of megabytes", []string{a, "PRE_HOOK=\x01canary", `DEPLOY_HOOK=canary \`, "POST_HOOK=" + strings.Repeat("canary", 12000)}, []string{
+			"POST_HOOK: [redacted] is 72000 bytes long; 65536 are the most",
+			"PRE_HOOK: [redacted] holds the control character U+0001; leave it out",
+			"DEPLOY_HOOK: [redacted] ends in a backslash with nothing to escape; write \\\\ for a backslash",
 		}},
 		{"webroots by name", []string{"CERT_0_DOMAINS=a.example", "CERT_0_WEBROOT=b.example=/b,a.example=,a.example=www"}, []string{
 			`CERT_0_WEBROOT: "b.example" is no name of this certificate; it has a.example`,

@@ -115,22 +115,12 @@ func letsEncrypt(directory string) bool {
 	return directory == cert.LetsEncrypt || directory == cert.LetsEncryptStaging
 }
 
-// public reports whether a directory's CA certifies only what can be reached in the public DNS.
-func public(directory string) bool {
-	for _, ca := range directories {
-		if hostOf(ca) == hostOf(directory) {
-			return true
-		}
-	}
-	return false
-}
-
 // certifiable says what keeps a CA from certifying a canonical name, going on from the name; nil if nothing is known.
 func certifiable(name string, ca cert.CA, profile, profileVariable string) error {
 	if addr, err := netip.ParseAddr(name); err == nil {
 		return certifiableIP(addr, ca, profile, profileVariable)
 	}
-	if !public(ca.Directory) {
+	if !cert.Public(ca.Directory) {
 		return nil
 	}
 	if !strings.Contains(name, ".") {
@@ -151,7 +141,7 @@ func certifiableIP(addr netip.Addr, ca cert.CA, profile, profileVariable string)
 	if letsEncrypt(ca.Directory) && profile != "shortlived" {
 		return fmt.Errorf("is an IP address, which Let's Encrypt certifies with the profile shortlived only; write %s=shortlived", profileVariable)
 	}
-	if public(ca.Directory) && (!addr.IsGlobalUnicast() || addr.IsPrivate()) {
+	if cert.Public(ca.Directory) && (!addr.IsGlobalUnicast() || addr.IsPrivate()) {
 		return errors.New("is a private IP address, which no public CA certifies; write a public one, or ACME_CA with a CA of your own")
 	}
 	return nil

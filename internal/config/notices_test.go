@@ -60,17 +60,31 @@ func TestWhatIsPutRightOrSuspectIsSaid(t *testing.T) {
 		}},
 		{"somebody to tell for each", []string{"CERT_0_DOMAINS=a.example", "CERT_0_RELOAD=web"}, nil},
 		{"a group without a right", []string{"DOMAINS=a.example", "RELOAD=web", "FILES_GID=101"}, []Notice{
+			warn("FILES_GID", "FILES_PERMS is not set: private keys keep the mode of the version before and begin with 600, which group 101 cannot read; FILES_PERMS=640 lets it"),
+		}},
+		{"a group that is shut out", []string{"DOMAINS=a.example", "RELOAD=web", "FILES_GID=101", "FILES_PERMS=600"}, []Notice{
 			warn("FILES_GID", "group 101 still cannot read the private keys: FILES_PERMS is 600; FILES_PERMS=640 lets it"),
 		}},
+		{"a group with a right", []string{"DOMAINS=a.example", "RELOAD=web", "FILES_GID=101", "FILES_PERMS=640"}, nil},
+		{"no group", []string{"DOMAINS=a.example", "RELOAD=web", "FILES_GID=0", "FILES_PERMS=600"}, nil},
 		{"a binding for nobody", []string{"DOMAINS=a.example", "RELOAD=web", "ACME_EAB_KID=kid", "ACME_EAB_HMAC_KEY=a2V5"}, []Notice{
 			warn("ACME_EAB_KID", "Let's Encrypt takes no external account binding, so ACME_EAB_KID does nothing; is ACME_CA missing?"),
 		}},
 		{"roots for nobody", []string{"DOMAINS=a.example", "RELOAD=web", "ACME_CA_BUNDLE=/roots.pem"}, []Notice{
 			warn("ACME_CA_BUNDLE", "ACME_CA_BUNDLE does nothing, since it is for a CA of your own: is ACME_CA missing? For a proxy that opens HTTPS, SSL_CERT_FILE names the roots"),
 		}},
-		{"what is to come", []string{"DOMAINS=a.example", "RELOAD=web", "ADOPT=off", "NOTIFY_URLS_FILE=/x"}, []Notice{
-			warn("ADOPT", "ADOPT is not supported by this version and does nothing"),
+		{"what is to come", []string{"DOMAINS=a.example", "RELOAD=web", "NOTIFY_URLS_FILE=/x"}, []Notice{
 			warn("NOTIFY_URLS_FILE", "NOTIFY_URLS_FILE is not supported by this version and does nothing"),
+		}},
+		{"an endpoint of a certificate that may come yet", []string{"DOMAINS=a.example", "RELOAD=web", "VERIFY=b.example=web:443"}, []Notice{
+			warn("VERIFY", "b.example=web:443 is about a certificate that is neither configured nor certbot's; there is a.example"),
+		}},
+		{"hooks for a shell", []string{"DOMAINS=a.example", "RELOAD=web", "PRE_HOOK=stop web && wait", "DEPLOY_HOOK=cp \"$RENEWED_LINEAGE/fullchain.pem\" /x"}, []Notice{
+			warn("PRE_HOOK", "PRE_HOOK holds &&, which only a shell understands, and there is none: the command gets it as it stands. Where a shell is needed, build an image that has one, as the README says at PRE_HOOK, and write PRE_HOOK=sh -c '…'"),
+			warn("DEPLOY_HOOK", "DEPLOY_HOOK holds $, which only a shell understands, and there is none: the command gets it as it stands. Where a shell is needed, build an image that has one, as the README says at PRE_HOOK, and write DEPLOY_HOOK=sh -c '…'"),
+		}},
+		{"hooks for no shell", []string{"DOMAINS=a.example", "RELOAD=web", "PRE_HOOK=/bin/stop web", `DEPLOY_HOOK=sh -c "cp $RENEWED_LINEAGE/*.pem /x && echo; date"`, "POST_HOOK='wget http://x/?a&b'"}, []Notice{
+			info("POST_HOOK", "quotes around the whole value were left out, which env files and lists in YAML keep"),
 		}},
 		{"variables of the peers", []string{"DOMAINS=a.example", "RELOAD=web", "LETSENCRYPT_HOST=x", "DEBUG=1", "CERTBOT_EMAIL="}, []Notice{
 			warn("DEBUG", "DEBUG does nothing here; LOG_LEVEL=debug says more"),

@@ -166,6 +166,9 @@ func parseAction(text string) (cert.Action, error) {
 
 func parseCommand(command string) (cert.Action, error) {
 	words, err := splitWords(command)
+	if errors.Is(err, errOpenQuote) {
+		return cert.Action{}, fmt.Errorf("%w; a ; or a new line ends an entry even in quotes", err)
+	}
 	if err != nil {
 		return cert.Action{}, err
 	}

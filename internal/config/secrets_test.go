@@ -22,6 +22,7 @@ func TestSecretsAreNeverShown(t *testing.T) {
 	}
 	env = append(env, "ACME_CA=https://me:"+canary+"@ca.lan/%zz", "STAGING=1", "CERT_90_DOMAINS=x.example", "CERT_90_ACME_CA=https://me:"+canary+"@ca.lan/",
 		"DOCKER_HOST=tcp://me:"+canary+"@host", "NOTIFY_URLS="+canary,
+		"PRE_HOOK=wget http://x/"+canary+" | tail", "DEPLOY_HOOK='tell "+canary+"'", "POST_HOOK=tell '"+canary, "PRE_HOOKS="+canary,
 		"HEARTBEAT_URLS="+canary, "ACME_EAB_KDI="+canary, "ZEROSSL_API_KEY="+canary, "ACME_EAB_KID_FILE=/run/kid")
 	world := testWorld()
 	world.ReadFile = func(path string) ([]byte, error) {

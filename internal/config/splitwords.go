@@ -5,6 +5,8 @@ import (
 	"strings"
 )
 
+var errOpenQuote = errors.New("opens a quote and does not close it")
+
 // splitWords splits a command as a shell would, and does nothing else of a shell: '…' takes everything as it is, "…" all but
 // \" and \\, and outside of quotes a backslash takes the next character as it is.
 func splitWords(text string) ([]string, error) {
@@ -42,7 +44,7 @@ func splitWords(text string) ([]string, error) {
 	}
 	switch {
 	case quote != 0:
-		return nil, errors.New("opens a quote and does not close it; a ; or a new line ends an entry even in quotes")
+		return nil, errOpenQuote
 	case escaped:
 		return nil, errors.New("ends in a backslash with nothing to escape; write \\\\ for a backslash")
 	case inWord:

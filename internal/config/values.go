@@ -39,16 +39,17 @@ func or(values []string) string {
 	return strings.Join(values[:last], ", ") + " or " + values[last]
 }
 
+// boolean is the default where there is a mistake.
 func (p *parser) boolean(variable, text string) bool {
-	switch strings.ToLower(text) {
-	case "1", "true", "yes", "on":
-		return true
-	case "0", "false", "no", "off":
-		return false
+	if !isTrue(text) && !isFalse(text) {
+		p.wrong(variable, text, "is neither yes nor no; write true or false")
+		text = defaultOf(variable)
 	}
-	p.wrong(variable, text, "is neither yes nor no; write true or false")
-	return false
+	return isTrue(text)
 }
+
+func isTrue(text string) bool  { return isOneOf(strings.ToLower(text), "1", "true", "yes", "on") }
+func isFalse(text string) bool { return isOneOf(strings.ToLower(text), "0", "false", "no", "off") }
 
 // maxSpan is longer than any certificate lives.
 const maxSpan = 3650
@@ -148,6 +149,9 @@ func (p *parser) id(variable, text string, otherwise int) int {
 }
 
 func (p *parser) mode(variable, text string) (fs.FileMode, bool) {
+	if text == "" {
+		return 0, false
+	}
 	n, err := strconv.ParseUint(text, 8, 32)
 	if err != nil || !octal.MatchString(text) {
 		p.wrong(variable, text, "is no octal mode; write e.g. %s", defaultOf(variable))
@@ -160,34 +164,34 @@ func (p *parser) mode(variable, text string) (fs.FileMode, bool) {
 	return fs.FileMode(n), true
 }
 
+// filesPerms is 0 where nothing is set, or nothing right.
 func (p *parser) filesPerms(text string) fs.FileMode {
-	const otherwise = 0o600
 	mode, ok := p.mode("FILES_PERMS", text)
 	switch {
 	case !ok:
-		return otherwise
+		return 0
 	case mode&0o007 != 0:
 		p.wrong("FILES_PERMS", text, "gives private keys to everybody on the machine; write 640 and FILES_GID=GROUP, with the web container in that group")
-		return otherwise
+		return 0
 	case mode&0o600 != 0o600 || mode&0o111 != 0:
 		p.wrong("FILES_PERMS", text, "is no mode for a file that its owner reads and writes; write 600 or 640")
-		return otherwise
+		return 0
 	}
 	return mode
 }
 
+// foldersPerms is 0 where nothing is set, or nothing right.
 func (p *parser) foldersPerms(text string) fs.FileMode {
-	const otherwise = 0o755
 	mode, ok := p.mode("FOLDERS_PERMS", text)
 	switch {
 	case !ok:
-		return otherwise
+		return 0
 	case mode&0o002 != 0:
 		p.wrong("FOLDERS_PERMS", text, "lets everybody on the machine replace private keys; write 755, 750 or 700")
-		return otherwise
+		return 0
 	case mode&0o700 != 0o700:
 		p.wrong("FOLDERS_PERMS", text, "shuts the owner out; write 755, 750 or 700")
-		return otherwise
+		return 0
 	}
 	return mode
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"reflect"
 
 	"github.com/caarlos0/env/v11"
 )
@@ -42,26 +43,31 @@ type vars struct {
 	// the default.
 	KeyType string `env:"KEY_TYPE" default:"ec-256"`
 	// Keep the private key over renewals.
-	ReuseKey string `env:"REUSE_KEY" envDefault:"false"`
+	ReuseKey string `env:"REUSE_KEY" default:"false"`
 	// How long before expiry to renew, `30d` or `12h`, at most half of the lifetime. `auto`: when 1/3 of the lifetime is left,
 	// 1/2 below 10 days.
 	RenewBefore string `env:"RENEW_BEFORE" envDefault:"auto"`
 
 	// Folder for challenge files, `WEBROOT/.well-known/acme-challenge/TOKEN`; the web container serves it.
-	Webroot string `env:"WEBROOT" envDefault:"/var/www/certbot"`
+	Webroot string `env:"WEBROOT" default:"/var/www/certbot"`
 	// The certificate store, laid out as certbot's; the web container mounts it.
 	CertDir string `env:"CERT_DIR" envDefault:"/etc/letsencrypt"`
+	// Certificates that certbot made and `CERT_DIR/renewal/` still names are kept too, configured here or not. Where nothing is set
+	// here, their CA and account, webroots, reuse of the key, profile, chain and time of renewal are those of `renewal/NAME.conf`.
+	// `off` leaves them alone.
+	Adopt string `env:"ADOPT" envDefault:"on"`
 	// Account keys, journal and locks: private, never mounted in the web container. In a container each of the three folders
 	// must be on a volume.
 	StateDir string `env:"STATE_DIR" envDefault:"/var/lib/sidecert"`
 	// Number of the user who owns private keys and their folders; needs the capability CHOWN. Unset: who sidecert runs as.
 	FilesUID string `env:"FILES_UID"`
 	// Number of the group of private keys and their folders; with `FILES_PERMS=640` the way for web servers that are not root.
-	FilesGID string `env:"FILES_GID" envDefault:"0"`
-	// Octal mode of private keys, `600` to `660`: others never get at them.
-	FilesPerms string `env:"FILES_PERMS" envDefault:"600"`
-	// Octal mode of the folders that hold private keys, `700` to `775`.
-	FoldersPerms string `env:"FOLDERS_PERMS" envDefault:"755"`
+	// Unset or 0: as the version before has it, and sidecert's own for the first.
+	FilesGID string `env:"FILES_GID" default:"0"`
+	// Octal mode of private keys, `600` to `660`: others never get at them. Unset: as the version before has it, `600` for the first.
+	FilesPerms string `env:"FILES_PERMS" default:"600"`
+	// Octal mode of the folders that hold private keys, `700` to `775`. Unset: as they are, `755` for new ones.
+	FoldersPerms string `env:"FOLDERS_PERMS" default:"755"`
 
 	// Web containers to reload: `TARGET[:ACTION]`, separated by comma, newline or `;`. TARGET is a Compose service of the own
 	// project, `PROJECT/SERVICE`, a container name, or `label=KEY[=VALUE]`; ACTION is `auto` (default), `HUP`, `USR1`, `USR2`,
@@ -70,11 +76,21 @@ type vars struct {
 	// ACTION for when the old certificate is still served after the first one; unset does nothing more.
 	ReloadFallback string `env:"RELOAD_FALLBACK"`
 	// Where a TLS handshake proves the reload: `auto` dials each target, `[CERT=]HOST:PORT`, several separated by commas, dials
-	// those, `off` none. CERT is a certificate's name.
+	// those, `off` none. CERT is the name of a certificate that is configured or adopted.
 	Verify string `env:"VERIFY" envDefault:"auto"`
 	// Before the first order of a name a test file is fetched from the web container: `warn` waits for it up to 60 s and then
 	// orders, `enforce` holds the order, `off`.
 	Preflight string `env:"PREFLIGHT" envDefault:"warn"`
+
+	// Command that is run in sidecert's container before a pass in which a certificate is due: once, and for at most 5 min. It is split
+	// into words without a shell, and the image has none; [Hooks](#hooks) tells how to build one that has, for `sh -c '…'`. A hook
+	// that fails is reported and stops nothing. It gets sidecert's environment without the secrets.
+	PreHook string `env:"PRE_HOOK"`
+	// The same after each certificate obtained, with `RENEWED_LINEAGE`, its folder under `live/`, and `RENEWED_DOMAINS`, its names with
+	// spaces between. No hook is needed to reload web containers: `RELOAD` does, and sees that it worked.
+	DeployHook string `env:"DEPLOY_HOOK"`
+	// The same once after such a pass, with `RENEWED_DOMAINS` and `FAILED_DOMAINS`.
+	PostHook string `env:"POST_HOOK"`
 
 	// From how long before expiry on `sidecert check` finds a certificate WARNING and CRITICAL; at most 2/3 and 1/3 of what is
 	// left when it is due for renewal, so that a healthy one never is.
@@ -127,8 +143,7 @@ func (c certVars) variable(name string) string { return fmt.Sprintf("CERT_%d_%s"
 
 // notYet are variables whose feature this version does not have.
 var notYet = []string{
-	"PRE_HOOK", "DEPLOY_HOOK", "POST_HOOK", "EXTRA_FILES", "NOTIFY_URLS", "NOTIFY_URLS_FILE", "NOTIFY_ON", "HEARTBEAT_URL",
-	"HEARTBEAT_URL_FILE", "LISTEN", "ADOPT", "DISCOVER",
+	"EXTRA_FILES", "NOTIFY_URLS", "NOTIFY_URLS_FILE", "NOTIFY_ON", "HEARTBEAT_URL", "HEARTBEAT_URL_FILE", "LISTEN", "DISCOVER",
 }
 
 // fill puts texts, by name, into a struct of text fields. Only the reflection over our own structs can fail in it.
@@ -147,10 +162,11 @@ func params(of any) []env.FieldParams {
 	return list
 }
 
+// defaultOf is a variable's default as the table has it.
 func defaultOf(name string) string {
-	for _, param := range params(&vars{}) {
-		if param.Key == name {
-			return param.DefaultValue
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[vars]()) {
+		if field.Tag.Get("env") == name {
+			return field.Tag.Get("envDefault") + field.Tag.Get("default")
 		}
 	}
 	return ""

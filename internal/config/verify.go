@@ -22,16 +22,23 @@ type endpoint struct{ cert, address string }
 var hostname = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?$`)
 
 // verify gives each certificate what proves a reload of it.
-func (p *parser) verify(v vars, drafts []*draft) {
-	known := lineages(drafts)
-	general, off := p.endpoints("VERIFY", v.Verify, known)
+func (p *parser) verify(v vars, c *Config, drafts []*draft) {
+	list, off := p.endpoints("VERIFY", v.Verify)
+	c.endpoints = p.known("VERIFY", list, lineages(drafts), c.Adopt)
+	c.General.Verify = cert.Verify{Off: off, Endpoints: addressesFor("", c.endpoints)}
 	for _, d := range drafts {
-		list, off := general, off
-		if d.own.Verify != "" {
-			list, off = p.endpoints(d.own.variable("VERIFY"), d.own.Verify, []string{d.spec.Name})
+		d.spec.Verify = c.VerifyFor(d.spec.Name)
+		if variable := d.own.variable("VERIFY"); d.own.Verify != "" {
+			list, off := p.endpoints(variable, d.own.Verify)
+			list = p.known(variable, list, []string{d.spec.Name}, false)
+			d.spec.Verify = cert.Verify{Off: off, Endpoints: addressesFor(d.spec.Name, list)}
 		}
-		d.spec.Verify = cert.Verify{Off: off, Endpoints: addressesFor(d.spec.Name, list)}
 	}
+}
+
+// VerifyFor is what proves a reload of a lineage that is adopted: what VERIFY says of all certificates and of its name.
+func (c Config) VerifyFor(lineage string) cert.Verify {
+	return cert.Verify{Off: c.General.Verify.Off, Endpoints: addressesFor(lineage, c.endpoints)}
 }
 
 func addressesFor(name string, list []endpoint) []string {
@@ -44,8 +51,25 @@ func addressesFor(name string, list []endpoint) []string {
 	return addresses
 }
 
-// endpoints reads VERIFY or a certificate's own; known are the certificates that it may speak of.
-func (p *parser) endpoints(variable, text string, known []string) (list []endpoint, off bool) {
+// known are the endpoints of certificates that there are, or may be: one that is not configured can be adopted at any time.
+func (p *parser) known(variable string, list []endpoint, configured []string, adopt bool) []endpoint {
+	var known []endpoint
+	for _, e := range list {
+		isKnown := e.cert == "" || slices.Contains(configured, e.cert)
+		if !isKnown && !adopt {
+			p.wrong(variable, e.cert+"="+e.address, "is about a certificate that is not configured; there is %s", orNone(configured))
+			continue
+		}
+		if !isKnown && !p.adopting {
+			p.warn(variable, "%s=%s is about a certificate that is neither configured nor certbot's; there is %s", shorten(e.cert), e.address, orNone(configured))
+		}
+		known = append(known, e)
+	}
+	return known
+}
+
+// endpoints reads VERIFY or a certificate's own.
+func (p *parser) endpoints(variable, text string) (list []endpoint, off bool) {
 	switch strings.ToLower(text) {
 	case "auto":
 		return nil, false
@@ -57,8 +81,6 @@ func (p *parser) endpoints(variable, text string, known []string) (list []endpoi
 		switch {
 		case err != nil:
 			p.wrong(variable, entry, "%v", err)
-		case e.cert != "" && !slices.Contains(known, e.cert):
-			p.wrong(variable, entry, "is about a certificate that is not configured; there is %s", orNone(known))
 		default:
 			list = append(list, e)
 		}

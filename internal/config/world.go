@@ -4,8 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
+
+	"github.com/sidecert/sidecert/internal/cert"
 )
 
 // World is what Parse asks of the machine.
@@ -15,6 +20,8 @@ type World struct {
 	Mounted func(path string) bool
 	// ReadFile is for NAME_FILE and ACME_CA_BUNDLE.
 	ReadFile func(path string) ([]byte, error)
+	// Adoptable reports whether certbot has made a certificate in a CERT_DIR.
+	Adoptable func(certDir string) bool
 }
 
 // HostWorld is the machine that we run on.
@@ -25,7 +32,8 @@ func HostWorld() World {
 			mounts, err := os.ReadFile("/proc/self/mountinfo")
 			return err != nil || mounted(string(mounts), path) // where nothing is known, nothing is held against it
 		},
-		ReadFile: readFile,
+		ReadFile:  readFile,
+		Adoptable: adoptable,
 	}
 }
 
@@ -58,23 +66,65 @@ func mounted(mountinfo, path string) bool {
 // unescape undoes what the kernel does to white space and backslashes in a mountinfo.
 var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 
-// readFile reads a regular file of bounded size. It is looked at before it is opened, since opening a pipe waits for its writer.
+// readFile reads a regular file of bounded size.
 func readFile(path string) ([]byte, error) {
+	data, err := readStart(path, maxFile+1)
+	if err == nil && len(data) > maxFile {
+		return nil, fmt.Errorf("it is longer than %d bytes", maxFile)
+	}
+	return data, err
+}
+
+var errNoFile = errors.New("it is no regular file")
+
+// readStart reads at most so many bytes of a regular file. It is looked at before it is opened, since opening a pipe waits for its
+// writer.
+func readStart(path string, most int64) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, errors.New("it is no regular file")
+		return nil, errNoFile
 	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(data) > maxFile {
-		return nil, fmt.Errorf("it is longer than %d bytes", maxFile)
+	return io.ReadAll(io.LimitReader(f, most))
+}
+
+const (
+	// maxConfs is how many files in renewal/ are looked at, and maxConf how far into each, in bytes: certbot's have some 2,000.
+	maxConfs = 10 * maxCerts
+	maxConf  = 64 << 10
+)
+
+// adoptable looks for a renewal/NAME.conf without our mark.
+func adoptable(certDir string) bool {
+	folder := filepath.Join(certDir, "renewal")
+	f, err := os.Open(folder)
+	if err != nil {
+		return false
 	}
-	return data, err
+	defer f.Close()
+	entries, _ := f.ReadDir(maxConfs) // what was read before an error counts
+	return slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+		return filepath.Ext(e.Name()) == ".conf" && e.Name()[0] != '.' && !ours(filepath.Join(folder, e.Name()))
+	})
+}
+
+// ours reports whether a conf is none of certbot's. One that cannot be read may be: its adoption says what is wrong with it.
+func ours(conf string) bool {
+	text, err := readStart(conf, maxConf)
+	if errors.Is(err, errNoFile) || errors.Is(err, fs.ErrNotExist) {
+		return true
+	}
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(strings.TrimSpace(line), cert.ConfMark) {
+			return true
+		}
+	}
+	return false
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/sidecert/sidecert/internal/cert"
 )
 
 func TestMountsAreFoundInTheKernelsList(t *testing.T) {
@@ -68,6 +70,66 @@ func TestFilesThatCannotBeValuesAreNotRead(t *testing.T) {
 		if _, err := HostWorld().ReadFile(path); err == nil || cause(err).Error() != want {
 			t.Errorf("ReadFile(%s) = %v, want %q", filepath.Base(path), err, want)
 		}
+	}
+}
+
+func TestWhatCertbotMadeIsFound(t *testing.T) {
+	const certbots = "# renew_before_expiry = 30 days\nversion = 2.0.0\n"
+	const ourOwn = "version = 2.0.0\n" + cert.ConfMark + ". Its settings are elsewhere.\n"
+	for _, test := range []struct {
+		name string
+		// files are those in renewal/.
+		files map[string]string
+		want  bool
+	}{
+		{"certbot's conf", map[string]string{"a.conf": certbots}, true},
+		{"certbot's among ours", map[string]string{"a.conf": ourOwn, "b.conf": certbots, "c.conf": ourOwn}, true},
+		{"an empty one, which its adoption will tell of", map[string]string{"a.conf": ""}, true},
+		{"our own", map[string]string{"a.conf": ourOwn}, false},
+		{"our own, which certbot has written once", map[string]string{"a.conf": certbots + ourOwn}, false},
+		{"certbot's with our name in it", map[string]string{"a.conf": certbots + "pre_hook = echo " + cert.ConfMark + "\n"}, true},
+		{"nothing that certbot would read", map[string]string{"README": certbots, "a.conf.bak": certbots, ".a.conf": certbots, ".conf": certbots}, false},
+		{"nothing", nil, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			for name, text := range test.files {
+				write(t, filepath.Join(dir, "renewal", name), text)
+			}
+			if got := HostWorld().Adoptable(dir); got != test.want {
+				t.Errorf("Adoptable() = %v, want %v", got, test.want)
+			}
+		})
+	}
+}
+
+func TestWhatIsNoConfIsNotOpened(t *testing.T) {
+	dir := t.TempDir()
+	renewal := filepath.Join(dir, "renewal")
+	if err := os.MkdirAll(filepath.Join(renewal, "folder.conf"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(filepath.Join(renewal, "pipe.conf"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("gone", filepath.Join(renewal, "dangling.conf")); err != nil {
+		t.Fatal(err)
+	}
+	if HostWorld().Adoptable(dir) {
+		t.Error("a folder, a pipe or a dangling link is taken for a conf")
+	}
+	if HostWorld().Adoptable(filepath.Join(dir, "none")) {
+		t.Error("a CERT_DIR that is not there is taken for certbot's")
+	}
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 
