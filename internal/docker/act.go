@@ -62,6 +62,21 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, command []string) (e
 	return 0, err
 }
 
+// ExecInVain makes the calls that Exec makes after its first for a command that there is none of, which does nothing. ErrNotFound is
+// the engine's own answer, so that all of them are let through.
+func (e *Engine) ExecInVain(ctx context.Context, id string) error {
+	err := e.call(ctx, callTimeout, "POST /exec/{id}/start", func(ctx context.Context, api *client.Client) error {
+		return api.ContainerExecStart(ctx, id, container.ExecStartOptions{Detach: true})
+	})
+	if !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	return e.call(ctx, callTimeout, "GET /exec/{id}/json", func(ctx context.Context, api *client.Client) error {
+		_, err := api.ContainerExecInspect(ctx, id)
+		return err
+	})
+}
+
 // NoCommand reports whether an exit code means that the command is not there or cannot be run.
 func NoCommand(exitCode int) bool { return exitCode == 126 || exitCode == 127 }
 

@@ -9,12 +9,19 @@ import (
 // maxAnswer is the most that is read of one answer, 8 MiB: a list of a thousand containers has about 2.
 const maxAnswer = 8 << 20
 
-// capped ends answers of more than maxAnswer with an error.
+// capped ends answers of more than maxAnswer with an error, and those that no engine gives at once.
 type capped struct{ http.RoundTripper }
 
 func (c capped) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := c.RoundTripper.RoundTrip(req)
 	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode == http.StatusMethodNotAllowed { // an engine says 404; the library forgets which it was
+		resp.StatusCode = http.StatusForbidden
+	}
+	if err := stranger(resp); err != nil {
+		resp.Body.Close()
 		return nil, err
 	}
 	resp.Body = &cappedBody{ReadCloser: resp.Body, left: maxAnswer}

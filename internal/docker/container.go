@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"net/netip"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -21,8 +22,8 @@ const (
 	labelOneOff  = "com.docker.compose.oneoff"
 )
 
-// Container is one as Inspect shows it. List leaves Command, EnvNames, RestartPolicy, StopSignal and
-// NetworkOf empty, and of State knows the status only.
+// Container is one as Inspect shows it. List leaves Command, EnvNames, RestartPolicy, StopSignal, NetworkOf and Mounts empty, and of
+// State knows the status only.
 type Container struct {
 	ID      string
 	Name    string // without the API's slash
@@ -42,6 +43,20 @@ type Container struct {
 	NetworkOf   string
 	Networks    map[string]Network
 	Ports       []Port
+	Mounts      []Mount
+}
+
+// Mount is a folder or file from outside in a container.
+type Mount struct {
+	// Type is "volume", "bind" or "tmpfs".
+	Type string
+	// Name is a volume's.
+	Name string
+	// Source is where it lies on the host: of a volume the folder that the engine keeps it in, or the part of it that is mounted.
+	Source string
+	// Destination is where it is in the container.
+	Destination string
+	ReadOnly    bool
 }
 
 // State says whether and since when a container runs, or when and how it ended.
@@ -168,6 +183,7 @@ func ofInspect(r container.InspectResponse) Container {
 			c.NetworkOf = h.NetworkMode.ConnectedContainer()
 		}
 	}
+	c.Mounts = mountsOf(r)
 	if config := r.Config; config != nil {
 		c.Image, c.StopSignal = config.Image, config.StopSignal
 		c.Project, c.Service = config.Labels[labelProject], config.Labels[labelService]
@@ -181,6 +197,23 @@ func ofInspect(r container.InspectResponse) Container {
 		c.Ports = portsOf(n.Ports)
 	}
 	return c
+}
+
+func mountsOf(r container.InspectResponse) []Mount {
+	var out []Mount
+	for _, m := range r.Mounts {
+		out = append(out, Mount{Type: string(m.Type), Name: m.Name, Source: m.Source, Destination: m.Destination, ReadOnly: !m.RW})
+	}
+	if r.ContainerJSONBase == nil || r.HostConfig == nil {
+		return out
+	}
+	for _, asked := range r.HostConfig.Mounts { // the engine tells of a volume's part here only
+		i := slices.IndexFunc(out, func(m Mount) bool { return m.Destination == asked.Target })
+		if i >= 0 && asked.VolumeOptions != nil && asked.VolumeOptions.Subpath != "" {
+			out[i].Source = path.Join(out[i].Source, asked.VolumeOptions.Subpath)
+		}
+	}
+	return out
 }
 
 func networksOf(endpoints map[string]*network.EndpointSettings) map[string]Network {

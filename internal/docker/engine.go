@@ -129,6 +129,31 @@ func (e *Engine) Ping(ctx context.Context) (apiVersion string, err error) {
 	return api.ClientVersion(), nil
 }
 
+// Version is what answers and how it is spoken to.
+type Version struct {
+	// Host is the address as DOCKER_HOST spells it.
+	Host string
+	// Engine is the engine's own version, empty where a socket proxy refuses to pass the question on.
+	Engine string
+	// API is the version that calls are made with.
+	API string
+}
+
+// Version asks the engine what it is. Host is there with an error too.
+func (e *Engine) Version(ctx context.Context) (Version, error) {
+	v := Version{Host: e.host}
+	err := e.call(ctx, callTimeout, "GET /version", func(ctx context.Context, api *client.Client) error {
+		seen, err := api.ServerVersion(ctx)
+		v.Engine, v.API = seen.Version, api.ClientVersion()
+		return err
+	})
+	if !errors.Is(err, ErrForbidden) {
+		return v, err
+	}
+	v.Engine, v.API = "", e.agreed().ClientVersion()
+	return v, nil
+}
+
 // call does one call under a time limit and gives its error a meaning. what is the call as a socket proxy's rule would name it.
 func (e *Engine) call(ctx context.Context, limit time.Duration, what string, do func(context.Context, *client.Client) error) error {
 	api, err := e.client(ctx)
@@ -155,7 +180,8 @@ func (e *Engine) client(ctx context.Context) (*client.Client, error) {
 		return api, nil
 	}
 	_, err := e.Ping(ctx)
-	if errors.Is(err, ErrUnavailable) || ctx.Err() != nil {
+	_, strange := errors.AsType[*strangerError](err) // a proxy's own refusal may look like that
+	if errors.Is(err, ErrUnavailable) && !strange || ctx.Err() != nil {
 		return nil, err
 	}
 	if err == nil {

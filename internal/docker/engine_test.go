@@ -278,3 +278,103 @@ func TestMistakesInTheAddressAreFoundAtOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestVersionNamesTheEngineUnlessAProxyKeepsItBack(t *testing.T) {
+	f, e := fake(t)
+	want := docker.Version{Host: f.Host(), Engine: "20.10.24", API: "1.41"}
+	if got, err := e.Version(t.Context()); err != nil || got != want {
+		t.Errorf("Version() = %+v, %v, want %+v", got, err, want)
+	}
+	f.Forbid("GET /version")
+	want.Engine = ""
+	if got, err := e.Version(t.Context()); err != nil || got != want {
+		t.Errorf("Version() behind a proxy = %+v, %v, want %+v", got, err, want)
+	}
+}
+
+func TestCallsInVainTellWhatIsAllowed(t *testing.T) {
+	for refused, want := range map[string]error{"": docker.ErrNotFound, "POST /exec/{id}/start": docker.ErrForbidden, "GET /exec/{id}/json": docker.ErrForbidden} {
+		f, e := fake(t)
+		f.Forbid(refused)
+		if err := e.ExecInVain(t.Context(), "nobody"); !errors.Is(err, want) || !strings.Contains(err.Error(), refused) {
+			t.Errorf("ExecInVain() with %q refused = %v, want %v", refused, err, want)
+		}
+	}
+}
+
+func TestInspectTellsWhatIsMountedFromWhere(t *testing.T) {
+	f, e := fake(t)
+	f.Add(dockertest.Container{Name: "web", Mounts: []dockertest.Mount{
+		{Type: "volume", Name: "p_certs", Source: "/var/lib/docker/volumes/p_certs/_data", Destination: "/etc/letsencrypt"},
+		{Type: "bind", Source: "/srv/www", Destination: "/var/www", RW: true},
+	}})
+	c, err := e.Inspect(t.Context(), "web")
+	want := []docker.Mount{
+		{Type: "volume", Name: "p_certs", Source: "/var/lib/docker/volumes/p_certs/_data", Destination: "/etc/letsencrypt", ReadOnly: true},
+		{Type: "bind", Source: "/srv/www", Destination: "/var/www"},
+	}
+	if err != nil || !slices.Equal(c.Mounts, want) {
+		t.Errorf("Mounts = %+v, %v, want %+v", c.Mounts, err, want)
+	}
+}
+
+// TestServerThatIsNoEngineIsSaidToBeNone has DOCKER_HOST lead to web servers of all sorts.
+func TestServerThatIsNoEngineIsSaidToBeNone(t *testing.T) {
+	for name, handler := range map[string]http.HandlerFunc{
+		"404 for everything": http.NotFound,
+		"a page for everything": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html")
+			w.Write([]byte("<html>"))
+		},
+		"redirect to HTTPS": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://"+r.Host+r.URL.Path, http.StatusMovedPermanently)
+		},
+		"HTTP to the HTTPS port": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "plain HTTP", http.StatusBadRequest) },
+		"JSON of its own": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.Write([]byte(`{"status": "ok"}`))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv := httptest.NewServer(handler)
+			defer srv.Close()
+			host := "tcp://" + srv.Listener.Addr().String()
+			e := client(t, docker.Config{Host: host})
+			_, err := e.List(t.Context(), docker.Filter{})
+			if !errors.Is(err, docker.ErrUnavailable) || !strings.Contains(err.Error(), "is no Docker engine") {
+				t.Errorf("List() error = %v, want that it is no Docker engine", err)
+			}
+			if advice := e.Advice(err); !strings.Contains(advice, "correct DOCKER_HOST") || !strings.Contains(advice, host) {
+				t.Errorf("Advice() = %q, want that DOCKER_HOST is to be corrected", advice)
+			}
+		})
+	}
+}
+
+func TestProxysOwnAnswersAreNotTakenForAStrangers(t *testing.T) {
+	for status, want := range map[int]error{http.StatusForbidden: docker.ErrForbidden, http.StatusMethodNotAllowed: docker.ErrForbidden, http.StatusServiceUnavailable: docker.ErrUnavailable} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", status) }))
+		e := client(t, docker.Config{Host: "tcp://" + srv.Listener.Addr().String()})
+		if err := e.Kill(t.Context(), "web", "HUP"); !errors.Is(err, want) || strings.Contains(err.Error(), "no Docker engine") {
+			t.Errorf("Kill() answered with %d: error = %v, want %v", status, err, want)
+		}
+		srv.Close()
+	}
+}
+
+func TestProxyThatAnswersThePingItselfIsAskedAllTheSame(t *testing.T) {
+	f, _ := fake(t)
+	f.Add(dockertest.Container{Name: "web"})
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/_ping" {
+			http.NotFound(w, r)
+			return
+		}
+		f.ServeHTTP(w, r)
+	}))
+	defer srv.Close()
+	e := client(t, docker.Config{Host: "tcp://" + srv.Listener.Addr().String()})
+	if err := e.Kill(t.Context(), "web", "HUP"); err != nil {
+		t.Errorf("Kill() through a proxy that knows no ping: %v", err)
+	}
+}

@@ -2,10 +2,14 @@ package docker
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"mime"
+	"net/http"
 	"os"
+	"strings"
 	"syscall"
 
 	"github.com/containerd/errdefs"
@@ -15,7 +19,7 @@ import (
 // What went wrong with a call, for errors.Is.
 var (
 	ErrNotFound = errors.New("no such container")
-	// ErrForbidden is a socket proxy's 403.
+	// ErrForbidden is a socket proxy's 403, or the 405 of one that lets no call of that method through.
 	ErrForbidden = errors.New("refused by the socket proxy")
 	// ErrNotRunning is the engine's 409 to what only a running container can be told.
 	ErrNotRunning = errors.New("container is not running")
@@ -23,14 +27,47 @@ var (
 	ErrUnavailable = errors.New("docker engine does not answer")
 )
 
+// strangerError is an answer that no engine gives; for errors.Is it is ErrUnavailable.
+type strangerError struct{ answer string }
+
+func (e *strangerError) Error() string        { return "what answers is no Docker engine: " + e.answer }
+func (e *strangerError) Is(target error) bool { return target == ErrUnavailable }
+
+// stranger tells an answer that no engine gives, or nil. An engine's own answers name its API version (tried with 20.10) and are no
+// text but the ping's; what a socket proxy refuses, or answers for an engine that is away, may be any text.
+func stranger(resp *http.Response) error {
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	switch {
+	case resp.Header.Get("Api-Version") != "" || !strings.HasPrefix(kind, "text/"):
+		return nil
+	case resp.StatusCode == http.StatusForbidden, resp.StatusCode >= http.StatusInternalServerError:
+		return nil
+	case resp.Request.Method == http.MethodHead && resp.StatusCode >= http.StatusBadRequest: // the library asks again by GET
+		return nil
+	}
+	return &strangerError{fmt.Sprintf("it says %.60q with %.60q", resp.Status, kind)}
+}
+
+// unreadable reports an answer in JSON that is not what was asked for.
+func unreadable(err error) bool {
+	_, noJSON := errors.AsType[*json.SyntaxError](err)
+	_, otherJSON := errors.AsType[*json.UnmarshalTypeError](err)
+	return noJSON || otherJSON
+}
+
 // refine names the call and what its error means. An end of ctx that the caller brought about stays what it is.
 func refine(ctx context.Context, call string, err error) error {
 	meaning := meaningOf(err)
+	strange, isStrange := errors.AsType[*strangerError](err)
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(ctx.Err(), context.Canceled):
 		return fmt.Errorf("%s: %w", call, ctx.Err())
+	case isStrange:
+		return fmt.Errorf("%s: %w", call, strange)
+	case unreadable(err):
+		return fmt.Errorf("%s: %w", call, &strangerError{"its answer cannot be read"})
 	case meaning == nil:
 		return fmt.Errorf("%s: %w", call, err)
 	case errors.Is(meaning, ErrForbidden):
@@ -57,6 +94,9 @@ func meaningOf(err error) error {
 func (e *Engine) Advice(err error) string {
 	if !errors.Is(err, ErrUnavailable) {
 		return ""
+	}
+	if _, ok := errors.AsType[*strangerError](err); ok {
+		return fmt.Sprintf("what answers at %s is no Docker engine, nor a socket proxy that lets this call through: correct DOCKER_HOST", e.host)
 	}
 	socket := e.socket()
 	if socket == "" {

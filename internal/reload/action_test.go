@@ -168,7 +168,7 @@ func TestContainerThatEndedWhileWeWereGoneIsStarted(t *testing.T) {
 	id := b.engine.Add(c)
 	kept := []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, signal("web", "HUP"))}
 	views := []*view{{kept: kept[0]}}
-	(&task{look: &look{r: b.Reloader}, found: found{Container: docker.Container{Name: c.Name}}}).intend(views, kept[0].Spec.Reload.Targets[0].Action)
+	(&task{look: &look{r: b.Reloader, memory: b.memory}, found: found{Container: docker.Container{Name: c.Name}}}).intend(views, kept[0].Spec.Reload.Targets[0].Action)
 	b.engine.Stop(id, 129) // the process ends here, before it could see that
 	b.restartSidecert(t)
 	o := one(t, b.Look(t.Context(), kept), "a.test", "p-web-1")

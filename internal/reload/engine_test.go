@@ -434,3 +434,65 @@ func TestRealUpstreamIsTheContainersAddress(t *testing.T) {
 		t.Errorf("Upstreams() = %v, want %v", got, want)
 	}
 }
+
+func TestRealMountsAndPoliciesAreExamined(t *testing.T) {
+	s := newStage(t, "nginx:1")
+	v := issue(t, "a.test")
+	s.store(t, v)
+	certs, state, webroot := s.project+"_certs", s.project+"_state", s.project+"_webroot"
+	t.Cleanup(func() { exec.Command("docker", "volume", "rm", certs, state, webroot).Run() }) // after the containers
+	own := s.run(t, "sidecert", 1, []string{"--volume", certs + ":/etc/letsencrypt", "--volume", state + ":/var/lib/sidecert",
+		"--volume", webroot + ":/var/www/certbot", "--entrypoint", "sleep"}, "nginx:1", "1000")
+	conf := s.file(t, "nginx.conf", nginxConf)
+	web := func(service string, before ...string) string {
+		name := s.run(t, service, 1, append([]string{"--volume", conf + ":/etc/nginx/conf.d/default.conf:ro"}, before...), "nginx:1")
+		s.up(t, name, v)
+		return name
+	}
+	good := web("good", "--restart", "always", "--volume", certs+":/etc/letsencrypt:ro", "--mount", "type=volume,src="+webroot+",dst=/www,readonly")
+	data := s.docker(t, "volume", "inspect", "--format", "{{.Mountpoint}}", certs)
+	bad := web("bad", "--restart", "unless-stopped", "--volume", data+":/certs", "--volume", state+":/state:ro",
+		"--mount", "type=bind,src="+filepath.Dir(data)+",dst=/around,readonly")
+	none := web("none")
+
+	s.Reloader = New(Config{Engine: asked{housed{s.engine, own}}, Memory: s.memory, CertDir: "/etc/letsencrypt", StateDir: "/var/lib/sidecert"})
+	k := keep("a.test", []cert.Bundle{v}, auto("good"), auto("bad"), auto("none"))
+	k.Spec.Webroot = "/var/www/certbot"
+	all := s.Examine(t.Context(), []cert.Kept{k})
+	for _, want := range []struct {
+		level cert.Level
+		words []string
+	}{
+		{cert.Fine, []string{"engine", "Docker engine", "answers"}},
+		{cert.Fine, []string{"engine", "POST /containers/{id}/kill", "POST /containers/{id}/exec", "POST /containers/{id}/start", "POST /containers/{id}/restart"}},
+		{cert.Fine, []string{good, "mounts what it should"}},
+		{cert.Fine, []string{good, "HUP"}},
+		{cert.Doubtful, []string{bad, "can write", "volumes: [certs:/etc/letsencrypt:ro]"}},
+		{cert.Bad, []string{bad, "STATE_DIR as /state"}},
+		{cert.Doubtful, []string{bad, "exec nginx -s reload", "restart: always"}},
+		{cert.Doubtful, []string{none, `"no"`, "reboot"}},
+		{cert.Bad, []string{none, "does not mount the certificates"}},
+		{cert.Fine, []string{"served", good, "a.test"}},
+	} {
+		wantFinding(t, all, want.level, want.words...)
+	}
+	for _, f := range all {
+		if f.About == good && f.Level != cert.Fine {
+			t.Errorf("a finding of level %q about the good one: %+v", f.Level, f)
+		}
+	}
+	for _, name := range []string{good, bad, none} {
+		if got := s.signals(t, name); got != "" {
+			t.Errorf("%s was told something: %s", name, got)
+		}
+	}
+}
+
+// asked makes the container that stands for ours bear our program's name.
+type asked struct{ housed }
+
+func (a asked) Self(ctx context.Context) (docker.Container, error) {
+	c, err := a.housed.Self(ctx)
+	c.Command = append(c.Command, os.Args[0])
+	return c, err
+}

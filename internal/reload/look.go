@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/sidecert/sidecert/internal/cert"
 	"github.com/sidecert/sidecert/internal/docker"
@@ -16,23 +17,57 @@ const atOnce = 32
 // action per container for all that changed), and looks again until the new certificate is seen or time is up. What is pending
 // is derived anew each time from the disk and the wire; Look.Next is when the next look is due for it.
 func (r *Reloader) Look(ctx context.Context, kept []cert.Kept) cert.Look {
-	kept = slices.DeleteFunc(slices.Clone(kept), func(k cert.Kept) bool { return k.Lineage.Leaf() == nil })
-	l := &look{r: r, kept: kept, patience: r.patience()}
-	l.find(ctx)
-	each(atOnce, l.tasks, func(t *task) { t.begin(ctx) })
-	l.spare()
-	each(atOnce, l.tasks, func(t *task) { t.tell(ctx) })
+	l := r.survey(ctx, stored(kept), r.memory)
+	each(atOnce, l.tasks, func(t *task) {
+		t.mend(ctx)
+		t.tell(ctx)
+	})
 	if ctx.Err() != nil {
 		return l.abandon(ctx)
 	}
+	l.conclude(ctx)
+	r.keep(l.patience)
+	return l.result
+}
+
+// Show looks as Look does, but tells nobody anything, remembers nothing and asks for no other look.
+func (r *Reloader) Show(ctx context.Context, kept []cert.Kept) cert.Look {
+	l := r.survey(ctx, stored(kept), reader{r.memory})
+	l.conclude(ctx)
+	if ctx.Err() != nil {
+		return cert.Look{Err: ctx.Err()}
+	}
+	l.result.Next = time.Time{}
+	return l.result
+}
+
+// reader is a Memory that is only read.
+type reader struct{ Memory }
+
+func (reader) SetTarget(string, cert.TargetState) error { return nil }
+
+// stored leaves out what has nothing yet that could be served.
+func stored(kept []cert.Kept) []cert.Kept {
+	return slices.DeleteFunc(slices.Clone(kept), func(k cert.Kept) bool { return k.Lineage.Leaf() == nil })
+}
+
+// survey finds the containers and looks at what they serve.
+func (r *Reloader) survey(ctx context.Context, kept []cert.Kept, m Memory) *look {
+	l := &look{r: r, memory: m, kept: kept, patience: r.patience()}
+	l.find(ctx)
+	each(atOnce, l.tasks, func(t *task) { t.begin(ctx) })
+	l.spare()
+	return l
+}
+
+// conclude puts together what became of everything, and remembers it.
+func (l *look) conclude(ctx context.Context) {
 	for _, t := range l.tasks {
 		outcomes, next := t.end()
 		l.result.Outcomes = append(l.result.Outcomes, outcomes...)
 		l.result.Next = earliest(l.result.Next, next)
 	}
 	l.lookAtEndpoints(ctx)
-	r.keep(l.patience)
-	return l.result
 }
 
 // abandon is the end of a look that was told to stop: what it saw last is not worth remembering, only what did harm is.
@@ -41,7 +76,7 @@ func (l *look) abandon(ctx context.Context) cert.Look {
 		if !t.unsafe {
 			continue
 		}
-		if err := l.r.memory.SetTarget(t.Name, t.state); err != nil {
+		if err := l.memory.SetTarget(t.Name, t.state); err != nil {
 			l.r.log.Debug("unsafe action not remembered", cert.AttrContainer, t.Name, cert.AttrErr, err)
 		}
 	}
@@ -51,17 +86,18 @@ func (l *look) abandon(ctx context.Context) cert.Look {
 // look is one pass of Look.
 type look struct {
 	r        *Reloader
+	memory   Memory
 	kept     []cert.Kept
 	patience *patience
 	self     docker.Container
-	tasks    []*task // one per container
+	own      docker.Container // ours for certain, with our mounts; its zero value means not known
+	tasks    []*task          // one per container
 	result   cert.Look
 }
 
 // find makes a task of every container that a target names.
 func (l *look) find(ctx context.Context) {
-	targeted := slices.ContainsFunc(l.kept, func(k cert.Kept) bool { return !k.Spec.Reload.Off && len(k.Spec.Reload.Targets) > 0 })
-	if !targeted {
+	if !targeted(l.kept) {
 		return
 	}
 	if l.r.engine == nil {
@@ -74,6 +110,9 @@ func (l *look) find(ctx context.Context) {
 		return
 	}
 	l.self = finder.self
+	if finder.ours(finder.self) {
+		l.own = finder.self
+	}
 	type answer struct {
 		all []found
 		err error
@@ -105,6 +144,11 @@ func (l *look) find(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// targeted reports whether any container is named at all.
+func targeted(kept []cert.Kept) bool {
+	return slices.ContainsFunc(kept, func(k cert.Kept) bool { return !k.Spec.Reload.Off && len(k.Spec.Reload.Targets) > 0 })
 }
 
 func (l *look) unreachable(err error, hint string) {
@@ -175,7 +219,7 @@ func (l *look) lookAtEndpoints(ctx context.Context) {
 
 func (l *look) lookAtEndpoint(ctx context.Context, k cert.Kept, endpoint string) cert.Outcome {
 	v := &view{kept: k}
-	state, err := l.r.memory.Target(endpoint)
+	state, err := l.memory.Target(endpoint)
 	v.was = state.Certs[k.Lineage.Name]
 	v.sight = l.r.see(ctx, k, []place{{endpoint}}, l.kept)
 	o := v.outcome(found{Container: docker.Container{Name: endpoint}, blind: true})
@@ -186,7 +230,7 @@ func (l *look) lookAtEndpoint(ctx context.Context, k cert.Kept, endpoint string)
 		o.Hint = "see that VERIFY names the server of this certificate"
 	}
 	if err == nil {
-		err = l.r.remember(endpoint, &state, []*view{v}, false)
+		err = l.remember(endpoint, &state, []*view{v}, false)
 	}
 	if err != nil {
 		l.r.log.Debug("memory of an endpoint failed", cert.AttrContainer, endpoint, cert.AttrErr, err)
@@ -195,7 +239,7 @@ func (l *look) lookAtEndpoint(ctx context.Context, k cert.Kept, endpoint string)
 }
 
 // remember writes a target's state if it is known to differ from what is on disk, or does so by more than when it was last seen.
-func (r *Reloader) remember(name string, state *cert.TargetState, views []*view, changed bool) error {
+func (l *look) remember(name string, state *cert.TargetState, views []*view, changed bool) error {
 	for _, v := range views {
 		is := v.served()
 		if !sameServed(state.Certs[v.kept.Lineage.Name], is) {
@@ -204,13 +248,13 @@ func (r *Reloader) remember(name string, state *cert.TargetState, views []*view,
 		if state.Certs == nil {
 			state.Certs = map[string]cert.Served{}
 		}
-		is.SeenAt = r.now()
+		is.SeenAt = l.r.now()
 		state.Certs[v.kept.Lineage.Name] = is
 	}
 	if !changed {
 		return nil
 	}
-	return r.memory.SetTarget(name, *state)
+	return l.memory.SetTarget(name, *state)
 }
 
 func sameServed(a, b cert.Served) bool {

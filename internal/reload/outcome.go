@@ -17,7 +17,7 @@ func (t *task) end() (outcomes []cert.Outcome, next time.Time) {
 		}
 	}
 	if t.forgot == nil || t.unsafe {
-		t.forgot = t.r.remember(t.Name, &t.state, t.views, t.unsafe)
+		t.forgot = t.remember(t.Name, &t.state, t.views, t.unsafe)
 	}
 	for _, v := range t.views {
 		o := v.outcome(t.found)

@@ -29,6 +29,9 @@ type Engine interface {
 	Restart(ctx context.Context, nameOrID string) error
 	Start(ctx context.Context, nameOrID string) error
 	Exec(ctx context.Context, nameOrID string, command []string) (exitCode int, err error)
+	// Version and ExecInVain are for Examine.
+	Version(ctx context.Context) (docker.Version, error)
+	ExecInVain(ctx context.Context, id string) error
 	Advice(err error) string
 }
 
@@ -39,16 +42,20 @@ type Config struct {
 	// Project is our own Compose project where our own container cannot tell.
 	Project string
 	Memory  Memory
+	// CertDir and StateDir are our volumes' folders, for Examine.
+	CertDir, StateDir string
 	// Now is the wall clock; nil is time.Now.
 	Now func() time.Time
 	Log *slog.Logger
 }
 
-// Reloader looks at web containers. One goroutine calls Look; Upstreams may be called beside it.
+// Reloader looks at web containers. One goroutine calls Look; the other methods may be called beside it.
 type Reloader struct {
 	engine  Engine
 	project string
 	memory  Memory
+	certs   string // CERT_DIR
+	private string // STATE_DIR
 	now     func() time.Time
 	log     *slog.Logger
 	pace    pace
@@ -89,7 +96,7 @@ func New(c Config) *Reloader {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Reloader{
-		engine: c.Engine, project: c.Project, memory: c.Memory, now: c.Now, log: c.Log,
+		engine: c.Engine, project: c.Project, memory: c.Memory, certs: c.CertDir, private: c.StateDir, now: c.Now, log: c.Log,
 		pace: pace{
 			handshake: 5 * time.Second, settle: 10 * time.Second, poll: 200 * time.Millisecond,
 			grace: time.Second, calm: 10 * time.Second,

@@ -144,19 +144,22 @@ func (f *finder) nothing(ctx context.Context, t cert.Target) error {
 		failure.Hint = hintNoProject
 		return failure
 	}
-	services := f.services(ctx, project)
+	services, err := f.services(ctx, project)
 	failure.Hint = fmt.Sprintf("project %s has no container yet", project)
-	if len(services) > 0 {
+	switch {
+	case errors.Is(err, docker.ErrForbidden):
+		failure.Hint = "only exact container names are found: " + hintOf(err) + " too, so that services are"
+	case len(services) > 0:
 		failure.Hint = fmt.Sprintf("project %s has the services %s", project, strings.Join(services, ", "))
 	}
 	return failure
 }
 
 // services are the names of a project's services that have a container, but for ours.
-func (f *finder) services(ctx context.Context, project string) []string {
+func (f *finder) services(ctx context.Context, project string) ([]string, error) {
 	list, err := f.engine.List(ctx, docker.Filter{Project: project})
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	var names []string
 	for _, c := range list {
@@ -165,5 +168,5 @@ func (f *finder) services(ctx context.Context, project string) []string {
 		}
 	}
 	slices.Sort(names)
-	return slices.Compact(names)
+	return slices.Compact(names), nil
 }

@@ -69,6 +69,9 @@ func serverIn(c docker.Container) server {
 	return server{}
 }
 
+// files reports whether it serves files, the challenges' among them.
+func (s server) files() bool { return s.name != "" && s.name != "haproxy" }
+
 // imageName is the last part of an image's name: "nginx" of "registry:5000/library/nginx:1-alpine@sha256:…".
 func imageName(image string) string {
 	image, _, _ = strings.Cut(image, "@")

@@ -45,7 +45,7 @@ type view struct {
 
 // begin looks at what the container serves.
 func (t *task) begin(ctx context.Context) {
-	t.state, t.forgot = t.r.memory.Target(t.Name)
+	t.state, t.forgot = t.memory.Target(t.Name)
 	for _, v := range t.views {
 		v.was = t.state.Certs[v.kept.Lineage.Name]
 		v.next = v.was.Next
@@ -58,7 +58,6 @@ func (t *task) begin(ctx context.Context) {
 	}
 	if t.State.Status != "" && !t.State.Running() {
 		t.stop()
-		t.mend(ctx)
 		return
 	}
 	t.dial(ctx, t.views)
@@ -75,6 +74,9 @@ func (t *task) stop() {
 // mend starts a container that ended at our signal while we were not there to see it: the engine takes a signal for a stop by
 // hand, so that nobody else starts it.
 func (t *task) mend(ctx context.Context) {
+	if !t.stopped {
+		return
+	}
 	for _, v := range t.views {
 		ended := t.State.FinishedAt.Sub(v.was.At)
 		signalled := v.was.At.After(t.State.StartedAt) && ended >= 0 && ended <= t.r.pace.settle
@@ -172,7 +174,7 @@ func (t *task) intend(views []*view, a cert.Action) {
 		s.At, s.Action = now, a.String()
 		state.Certs[v.kept.Lineage.Name] = s
 	}
-	if err := t.r.memory.SetTarget(t.Name, state); err != nil {
+	if err := t.memory.SetTarget(t.Name, state); err != nil {
 		t.forgot = err
 	}
 }

@@ -38,9 +38,15 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	e.mu.Lock()
+	w.Header().Set("Api-Version", e.max)
+	e.mu.Unlock()
 	switch call {
 	case "HEAD /_ping", "GET /_ping":
-		e.ping(w)
+		w.Header().Set("Ostype", "linux")
+		w.WriteHeader(http.StatusOK)
+	case "GET /version":
+		answer(w, http.StatusOK, map[string]any{"Version": "20.10.24"})
 	case "GET /containers/json":
 		e.list(w, r)
 	case "GET /containers/{id}/json":
@@ -85,14 +91,6 @@ func minor(version string) int {
 	_, m, _ := strings.Cut(version, ".")
 	n, _ := strconv.Atoi(m)
 	return n
-}
-
-func (e *Engine) ping(w http.ResponseWriter) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	w.Header().Set("Api-Version", e.max)
-	w.Header().Set("Ostype", "linux")
-	w.WriteHeader(http.StatusOK)
 }
 
 func (e *Engine) list(w http.ResponseWriter, r *http.Request) {
@@ -183,6 +181,7 @@ func (e *Engine) inspect(w http.ResponseWriter, id string) {
 		"HostConfig":      map[string]any{"NetworkMode": c.NetworkMode, "RestartPolicy": map[string]any{"Name": c.RestartPolicy}},
 		"Config":          map[string]any{"Image": c.Image, "Labels": c.Labels, "Env": c.Env, "StopSignal": c.StopSignal},
 		"NetworkSettings": map[string]any{"Networks": c.networks(), "Ports": c.Ports},
+		"Mounts":          c.Mounts,
 	})
 }
 

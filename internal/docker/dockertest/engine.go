@@ -32,7 +32,8 @@ type Container struct {
 	// Gateway is that of all Networks.
 	Gateway string
 	// Ports are as the API has them: {"38291/tcp": {{HostPort: "443"}}}.
-	Ports map[string][]Port
+	Ports  map[string][]Port
+	Mounts []Mount
 	// Status is "running" where it is empty; StartedAt an hour ago.
 	Status                string
 	StartedAt, FinishedAt time.Time
@@ -43,6 +44,12 @@ type Container struct {
 type Port struct {
 	HostIP   string `json:"HostIp"`
 	HostPort string
+}
+
+// Mount is a volume or a folder of the host in a container, as the API has it.
+type Mount struct {
+	Type, Name, Source, Destination string
+	RW                              bool
 }
 
 // Engine is the fake. Its methods may be called at any time by any goroutine.
