@@ -14,22 +14,34 @@ import (
 // signIn makes the client speak for the stored account. The key is made and registered when there is none, and registered
 // again when the CA has forgotten it; a stored key is never replaced.
 func (c *client) signIn(ctx context.Context, register bool) error {
-	account, err := c.config.Accounts.Account(c.ca)
-	none := errors.Is(err, fs.ErrNotExist)
-	if _, told := errors.AsType[*cert.Error](err); told {
-		return err // the store knows what to do about it
+	account, err := c.readAccount(c.ca)
+	if err != nil {
+		return err
 	}
-	if err != nil && !none {
-		return &cert.Error{Op: "account", Err: fmt.Errorf("read the account: %w", err)}
-	}
-	if none || account.URI == "" || register {
+	if account.URI == "" || register {
 		account, err = c.register(ctx, account)
 	}
 	if err != nil {
 		return err
 	}
-	c.account, c.lib.Key, c.lib.KID = account, account.Key, xacme.KeyID(account.URI)
+	c.use(account)
 	return nil
+}
+
+// readAccount returns the stored account: without a key if there is none, without a URI if no CA has registered it yet.
+func (i *Issuer) readAccount(ca cert.CA) (cert.Account, error) {
+	account, err := i.config.Accounts.Account(ca)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return account, nil
+	}
+	if _, told := errors.AsType[*cert.Error](err); told {
+		return account, err // the store knows what to do about it
+	}
+	return account, &cert.Error{Op: "account", Err: fmt.Errorf("read the account: %w", err)}
+}
+
+func (c *client) use(account cert.Account) {
+	c.account, c.lib.Key, c.lib.KID = account, account.Key, xacme.KeyID(account.URI)
 }
 
 // register tells the CA about the account's key, RFC 8555 §7.3. A key that the CA already knows yields the account it has.
@@ -51,7 +63,7 @@ func (c *client) register(ctx context.Context, account cert.Account) (cert.Accou
 	case err != nil:
 		return account, c.failure("account", "", err)
 	default:
-		account.URI = got.URI
+		account.URI, account.Contact = got.URI, c.ca.Email
 	}
 	if account.URI == "" {
 		return account, c.failure("account", "", errors.New("the CA gave the account no URL"))

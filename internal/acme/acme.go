@@ -58,6 +58,8 @@ type Issuer struct {
 	pace func(time.Duration) time.Duration
 	// dial is how probes reach public names.
 	dial dialer
+	// resolver looks the names up for Examine.
+	resolver resolver
 
 	mu          sync.Mutex
 	authorities map[string]*authority
@@ -84,47 +86,75 @@ const attemptLimit = 15 * time.Minute
 // saved: the caller forgets it when the certificate is on disk, and until then another Obtain returns the same certificate.
 // Every error is a *cert.Error.
 func (i *Issuer) Obtain(ctx context.Context, req cert.Request) (cert.Bundle, error) {
-	attempt, cancel := context.WithTimeoutCause(ctx, i.pace(attemptLimit), errors.New("the attempt took longer than "+attemptLimit.String()))
+	var bundle cert.Bundle
+	err := i.attempt(ctx, req.Spec, func(ctx context.Context, c *client) (err error) {
+		bundle, err = c.obtain(ctx, req)
+		return err
+	})
+	return bundle, err
+}
+
+// attempt bounds a deed at a spec's CA and makes its error fit for people. They are told what is to be seen from here too, once
+// the challenges are withdrawn.
+func (i *Issuer) attempt(ctx context.Context, spec cert.Spec, deed func(context.Context, *client) error) error {
+	limited, cancel := context.WithTimeoutCause(ctx, i.pace(attemptLimit), errors.New("the attempt took longer than "+attemptLimit.String()))
 	defer cancel()
-	bundle, err := i.obtain(attempt, req)
+	err := i.signedIn(limited, spec.CA, deed)
 	switch {
 	case err == nil:
-		return bundle, nil
+		return nil
 	case ctx.Err() != nil:
-		return cert.Bundle{}, interrupted("order", req.Spec.Name, ctx)
+		return interrupted("order", spec.Name, ctx)
 	}
-	return cert.Bundle{}, i.failure("order", req.Spec.Name, err)
+	return i.explain(ctx, spec, i.failure("order", spec.Name, err))
 }
 
-func (i *Issuer) obtain(ctx context.Context, req cert.Request) (cert.Bundle, error) {
-	c, err := i.client(ctx, req.Spec.CA, nil)
+// signedIn does a deed with the account that the CA is believed to know.
+func (i *Issuer) signedIn(ctx context.Context, ca cert.CA, deed func(context.Context, *client) error) error {
+	c, err := i.client(ctx, ca, nil)
 	if err != nil {
-		return cert.Bundle{}, err
+		return err
 	}
-	bundle, err := c.obtain(ctx, req)
-	if !isProblem(err, "accountDoesNotExist") {
-		return bundle, err
+	if err := deed(ctx, c); !isProblem(err, "accountDoesNotExist") {
+		return err
 	}
 	// The CA has lost the account. Its key still proves who we are, so the same key is registered again, once.
-	if c, err = i.client(ctx, req.Spec.CA, c); err != nil {
-		return cert.Bundle{}, err
+	if c, err = i.client(ctx, ca, c); err != nil {
+		return err
 	}
-	return c.obtain(ctx, req)
+	return deed(ctx, c)
 }
 
-// obtain is one attempt with an account that the CA is believed to know.
+// obtain makes an order or goes on with one. An order that lapsed is made once more: nobody has refused anything.
 func (c *client) obtain(ctx context.Context, req cert.Request) (cert.Bundle, error) {
+	bundle, err := c.once(ctx, req)
+	if dead, ok := errors.AsType[*deadOrder](err); ok && dead.lapsed {
+		c.config.Log.Info("order lapsed at the CA", cert.AttrCert, req.Spec.Name, cert.AttrErr, dead.err)
+		req.Order = nil
+		bundle, err = c.once(ctx, req)
+	}
+	return bundle, alive(err)
+}
+
+func (c *client) once(ctx context.Context, req cert.Request) (cert.Bundle, error) {
 	w, err := c.begin(ctx, req)
 	if err != nil {
 		return cert.Bundle{}, err
 	}
 	bundle, err := c.finish(ctx, w)
-	if dead, ok := errors.AsType[*deadOrder](err); ok {
+	if _, dead := errors.AsType[*deadOrder](err); dead {
 		// A failure to save is no loss: the next attempt asks the CA about the order and hears that it is dead.
 		_ = req.Save(nil)
-		return cert.Bundle{}, dead.err
 	}
 	return bundle, err
+}
+
+// alive is an error without the mark that its order is dead.
+func alive(err error) error {
+	if dead, ok := errors.AsType[*deadOrder](err); ok {
+		return dead.err
+	}
+	return err
 }
 
 // finish takes an order from wherever it stands to its certificate.

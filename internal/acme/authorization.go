@@ -29,18 +29,21 @@ func (c *client) authorize(ctx context.Context, w *work) error {
 	each(len(outcomes), func(n int) {
 		outcomes[n] = c.authorization(ctx, w.spec, w.order.AuthzURLs[n])
 	})
-	var final, open []error
+	var final, refused, open []error
 	for _, o := range outcomes {
 		switch {
 		case o.final:
 			final = append(final, o.err)
+			if !o.lapsed {
+				refused = append(refused, o.err)
+			}
 		case o.err != nil:
 			open = append(open, o.err)
 		}
 	}
 	err := joined(append(final, open...))
 	if e, ok := errors.AsType[*cert.Error](err); ok {
-		e.Failed = namesOf(final)
+		e.Failed = namesOf(refused)
 	}
 	if len(final) == 0 {
 		return err // nil, or the order lives and the next attempt goes on with it
@@ -48,7 +51,7 @@ func (c *client) authorize(ctx context.Context, w *work) error {
 	if ctx.Err() == nil {
 		c.deactivate(ctx, w.order.AuthzURLs, outcomes)
 	}
-	return &deadOrder{err}
+	return &deadOrder{err: err, lapsed: len(refused) == 0}
 }
 
 // each works n things, so many at a time.
@@ -70,17 +73,15 @@ type outcome struct {
 	err error
 	// final says that it failed for good, and its order with it.
 	final bool
+	// lapsed says that the CA has refused nothing all the same.
+	lapsed bool
 	// pending says that it is still open at the CA.
 	pending bool
 }
 
 // authorization takes one from its URL to a decision.
 func (c *client) authorization(ctx context.Context, spec cert.Spec, url string) outcome {
-	var a *xacme.Authorization
-	err := c.again(ctx, func() (err error) {
-		a, err = c.lib.GetAuthorization(ctx, url)
-		return err
-	})
+	a, err := c.getAuthorization(ctx, url)
 	if err != nil {
 		return c.undecided(spec.Name, err)
 	}
@@ -150,7 +151,7 @@ func (c *client) decided(name string, a *xacme.Authorization) outcome {
 		}
 	}
 	err := fmt.Errorf("the CA ended the authorization with status %q", clean(a.Status, 40))
-	return outcome{final: true, err: c.failure("authorization", name, err)}
+	return outcome{final: true, lapsed: true, err: c.failure("authorization", name, err)}
 }
 
 // deactivate gives the pending authorizations of a dead order back, RFC 8555 §7.5.2: CAs limit how many an account may have.
@@ -160,9 +161,22 @@ func (c *client) deactivate(ctx context.Context, urls []string, outcomes []outco
 	defer cancel()
 	each(len(urls), func(n int) {
 		if outcomes[n].pending {
-			_, _ = c.post(ctx, urls[n], map[string]string{"status": xacme.StatusDeactivated})
+			_ = c.postDeactivation(ctx, urls[n])
 		}
 	})
+}
+
+func (c *client) postDeactivation(ctx context.Context, url string) error {
+	_, err := c.post(ctx, url, map[string]string{"status": xacme.StatusDeactivated})
+	return err
+}
+
+func (c *client) getAuthorization(ctx context.Context, url string) (a *xacme.Authorization, err error) {
+	err = c.again(ctx, func() (err error) {
+		a, err = c.lib.GetAuthorization(ctx, url)
+		return err
+	})
+	return a, err
 }
 
 func http01(a *xacme.Authorization) *xacme.Challenge {

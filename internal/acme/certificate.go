@@ -17,7 +17,7 @@ const maxAlternates = 4
 func (c *client) download(ctx context.Context, w *work) (cert.Bundle, error) {
 	chain, err := c.fetch(ctx, w.order.CertURL)
 	if isGone(err) {
-		return cert.Bundle{}, &deadOrder{c.failure("download", w.spec.Name, err)}
+		return cert.Bundle{}, &deadOrder{err: c.failure("download", w.spec.Name, err)}
 	}
 	if err != nil {
 		return cert.Bundle{}, c.failure("download", w.spec.Name, err)
@@ -39,7 +39,7 @@ func (c *client) unacceptable(w *work, bundle cert.Bundle, err error) error {
 		return failed
 	}
 	failed.Hint = "this is the CA's mistake: tell those who run it"
-	return &deadOrder{failed}
+	return &deadOrder{err: failed}
 }
 
 func (c *client) fetch(ctx context.Context, url string) ([]*x509.Certificate, error) {

@@ -24,6 +24,9 @@ type authority struct {
 	// thing. A client that came through the gate has both and never waits for them again.
 	gate   chan struct{}
 	client *client
+	// told is the contact that was last posted to the account, taken or refused: what the CA refuses it is not asked again.
+	// It is looked at behind the gate.
+	told string
 }
 
 // client speaks to one CA with one account. It is not changed after it is made: an account that is registered anew has a new one.
@@ -85,6 +88,34 @@ func (i *Issuer) authority(ca cert.CA) (*authority, error) {
 
 // open reads the directory and signs in.
 func (i *Issuer) open(ctx context.Context, a *authority, register bool) (*client, error) {
+	c, err := i.discover(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.signIn(ctx, register); err != nil {
+		return nil, err
+	}
+	c.followContact(ctx, a)
+	return c, nil
+}
+
+// visit makes a client that has no account and the CA's settings as they are now. The one that orders is not touched by what is done
+// with it.
+func (i *Issuer) visit(ctx context.Context, ca cert.CA) (*client, error) {
+	a, err := i.authority(ca)
+	if err != nil {
+		return nil, err
+	}
+	c, err := i.discover(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	c.ca = ca
+	return c, nil
+}
+
+// discover makes a client and reads the directory.
+func (i *Issuer) discover(ctx context.Context, a *authority) (*client, error) {
 	c := &client{
 		Issuer: i,
 		ca:     a.ca,
@@ -105,8 +136,36 @@ func (i *Issuer) open(ctx context.Context, a *authority, register bool) (*client
 		return nil, i.failure("directory", "", fmt.Errorf("%s lacks newNonce or newAccount", a.ca.Directory))
 	}
 	c.dir = dir
-	if err := c.signIn(ctx, register); err != nil {
-		return nil, err
-	}
 	return c, nil
+}
+
+// openClient returns the client that orders at a CA, nil if there is none yet.
+func (i *Issuer) openClient(ctx context.Context, ca cert.CA) *client {
+	a, err := i.authority(ca)
+	if err != nil {
+		return nil
+	}
+	select {
+	case a.gate <- struct{}{}:
+		defer func() { <-a.gate }()
+		return a.client
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// forget has the next order sign in anew.
+func (i *Issuer) forget(ca cert.CA) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	delete(i.authorities, ca.ID())
+}
+
+// Reach sees that a CA answers and knows our account, which is registered if there is none yet. Its errors are *cert.Error.
+func (i *Issuer) Reach(ctx context.Context, ca cert.CA) error {
+	_, err := i.client(ctx, ca, nil)
+	if err != nil {
+		return i.failure("directory", "", err)
+	}
+	return nil
 }

@@ -21,7 +21,8 @@ import (
 )
 
 // post sends a signed request for which the library has no call, and repeats it by the same rules as the library's. The
-// answer's body is in memory. Any status but 200 and 201 is an error, an *xacme.Error if the CA said what is wrong.
+// answer's body is in memory. Any status but 200 and 201 is an error, an *xacme.Error if the CA said what is wrong. A nil payload is
+// a POST-as-GET: "the payload of the JWS MUST be a zero-length octet string", RFC 8555 §6.3.
 func (c *client) post(ctx context.Context, url string, payload any) (*http.Response, error) {
 	for n := 1; ; n++ {
 		resp, err := c.postOnce(ctx, url, payload)
@@ -119,9 +120,11 @@ func sign(key crypto.Signer, header protected, payload any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := encodeSegment(payload)
-	if err != nil {
-		return nil, err
+	var body string
+	if payload != nil {
+		if body, err = encodeSegment(payload); err != nil {
+			return nil, err
+		}
 	}
 	signature, err := crypto.SignMessage(key, rand.Reader, []byte(head+"."+body), hash)
 	if err != nil {

@@ -17,18 +17,27 @@ type keys struct {
 	csr []byte
 }
 
-// newKeys takes the stored key where the spec wants it kept and it is of the wanted type, else it makes one.
+// newKeys takes the stored key where it is to be kept, else it makes one.
 func newKeys(req cert.Request) (*keys, error) {
-	wanted := wantedType(req)
 	key := req.Stored.Key
-	if !req.Spec.ReuseKey || key == nil || cert.KeyTypeOf(key.Public()) != wanted {
+	if !keepsKey(req) {
 		var err error
-		if key, err = cert.NewKey(wanted); err != nil {
+		if key, err = cert.NewKey(wantedType(req)); err != nil {
 			return nil, err
 		}
 	}
 	csr, err := newCSR(req.Spec.Names, key)
 	return &keys{key, csr}, err
+}
+
+// keepsKey reports whether the stored key is used again. Where nobody asks for a type it may be one that we would not make: a
+// 3000-bit RSA key of certbot's, say.
+func keepsKey(req cert.Request) bool {
+	if !req.Spec.ReuseKey || req.FreshKey || req.Stored.Key == nil {
+		return false
+	}
+	asked := askedType(req)
+	return asked == "" || asked == cert.KeyTypeOf(req.Stored.Key.Public())
 }
 
 // newCSR names no common name: CAs take the names from the extension, and a name over 64 bytes does not fit in there.
@@ -44,10 +53,18 @@ func newCSR(names []string, key crypto.Signer) ([]byte, error) {
 	return x509.CreateCertificateRequest(rand.Reader, template, key)
 }
 
-// wantedType is the spec's, else that of the certificate in use, else the default.
+// askedType is the spec's, else what the conf of a lineage of certbot's says; "" if nobody asks for one.
+func askedType(req cert.Request) cert.KeyType {
+	if req.Spec.KeyType == "" && req.Stored.Conf.Certbot {
+		return req.Stored.Conf.KeyType
+	}
+	return req.Spec.KeyType
+}
+
+// wantedType is the one asked for, else that of the certificate in use, else the default.
 func wantedType(req cert.Request) cert.KeyType {
-	if req.Spec.KeyType != "" {
-		return req.Spec.KeyType
+	if asked := askedType(req); asked != "" {
+		return asked
 	}
 	if req.Stored.Issued() {
 		if t := cert.KeyTypeOf(req.Stored.Leaf().PublicKey); t != "" {
@@ -88,15 +105,24 @@ func keysOf(order *cert.Order, req cert.Request) (*keys, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cert.KeyTypeOf(key.Public()) != wantedType(req) {
+	stored := req.Stored.Key != nil && sameKey(key.Public(), req.Stored.Key.Public())
+	if stored && req.FreshKey {
+		return nil, errors.New("it is for the key that is to be replaced")
+	}
+	if cert.KeyTypeOf(key.Public()) != wantedType(req) && !(stored && keepsKey(req)) {
 		return nil, errors.New("it is for another type of key")
 	}
 	csr, err := x509.ParseCertificateRequest(order.CSR)
 	if err != nil {
 		return nil, err
 	}
-	if pub, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(csr.PublicKey) {
+	if !sameKey(key.Public(), csr.PublicKey) {
 		return nil, errors.New("its request is for another key")
 	}
 	return &keys{key, order.CSR}, nil
+}
+
+func sameKey(a, b crypto.PublicKey) bool {
+	pub, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && pub.Equal(b)
 }

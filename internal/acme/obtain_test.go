@@ -1,8 +1,10 @@
 package acme
 
 import (
+	"bytes"
 	"context"
-	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
 	"net/http"
@@ -99,25 +101,77 @@ func TestRenewalKeepsTheKeyOrOnlyItsType(t *testing.T) {
 	req.Spec.KeyType = ""
 
 	second := must(t, s.issuer, req)
-	if sameKey(first, second) {
+	if reused(first, second) {
 		t.Error("a renewal without REUSE_KEY has the same key")
 	}
 	if got := cert.KeyTypeOf(second.Key.Public()); got != cert.EC384 {
 		t.Errorf("a renewal where nobody set KEY_TYPE has a key of type %s, want the stored one's ec-384", got)
 	}
 	req.Spec.ReuseKey = true
-	if !sameKey(first, must(t, s.issuer, req)) {
+	if !reused(first, must(t, s.issuer, req)) {
 		t.Error("a renewal with REUSE_KEY has another key")
 	}
 	req.Spec.KeyType = cert.EC256
-	if sameKey(first, must(t, s.issuer, req)) {
+	if reused(first, must(t, s.issuer, req)) {
 		t.Error("REUSE_KEY kept a key of another type than KEY_TYPE")
 	}
 }
 
-func sameKey(a, b cert.Bundle) bool {
-	return a.Key.Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(b.Key.Public())
+func TestConfOfCertbotAsksForAType(t *testing.T) {
+	req := cert.Request{Stored: cert.Lineage{Conf: cert.Conf{Certbot: true, KeyType: cert.RSA3072}}}
+	if got := wantedType(req); got != cert.RSA3072 {
+		t.Errorf("type %s, want the conf's rsa-3072", got)
+	}
+	req.Spec.KeyType = cert.EC384
+	if got := wantedType(req); got != cert.EC384 {
+		t.Errorf("type %s, want ec-384: the environment beats the conf", got)
+	}
+	req.Spec.KeyType, req.Stored.Conf.Certbot = "", false
+	if got := wantedType(req); got != cert.DefaultKeyType {
+		t.Errorf("type %s, want the default: our own conf is a record, not a wish", got)
+	}
 }
+
+func TestKeyOfAnOddSizeIsReusedUnlessAnotherTypeIsAskedFor(t *testing.T) {
+	s := newSite(t, acmetest.Config{})
+	odd, err := rsa.GenerateKey(rand.Reader, 2056)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, kept := s.request("example.test")
+	req.Spec.ReuseKey = true
+	req.Stored.Key = odd
+	first := must(t, s.issuer, req)
+	if !sameKey(first.Key.Public(), odd.Public()) {
+		t.Error("the certificate has another key than the stored one")
+	}
+	req.Order = kept.order
+	if again := must(t, s.issuer, req); !bytes.Equal(again.Chain[0].Raw, first.Chain[0].Raw) {
+		t.Error("its order was not resumed")
+	}
+	req.Order, req.Spec.KeyType = nil, cert.RSA2048
+	if got := cert.KeyTypeOf(must(t, s.issuer, req).Key.Public()); got != cert.RSA2048 {
+		t.Errorf("type %q, want the rsa-2048 that was asked for", got)
+	}
+}
+
+func TestFreshKeyIsNeverTheStoredOne(t *testing.T) {
+	s := newSite(t, acmetest.Config{})
+	req, kept := s.request("example.test")
+	first := must(t, s.issuer, req)
+	req.Stored, req.Order = cert.Lineage{Chain: first.Chain, Key: first.Key}, kept.order
+	req.Spec.ReuseKey, req.FreshKey = true, true
+	second := must(t, s.issuer, req)
+	if reused(first, second) {
+		t.Error("the order under way for the stored key was resumed, or the key used again")
+	}
+	req.Order = kept.order
+	if third := must(t, s.issuer, req); !bytes.Equal(second.Chain[0].Raw, third.Chain[0].Raw) {
+		t.Error("an order under way for the fresh key was not resumed")
+	}
+}
+
+func reused(a, b cert.Bundle) bool { return sameKey(a.Key.Public(), b.Key.Public()) }
 
 func TestHundredNamesInOneCertificate(t *testing.T) {
 	s := newSite(t, acmetest.Config{})

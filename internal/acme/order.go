@@ -33,7 +33,11 @@ type work struct {
 }
 
 // deadOrder wraps the error of an order from which no certificate will ever come, so that it is not resumed.
-type deadOrder struct{ err error }
+type deadOrder struct {
+	err error
+	// lapsed says that the CA has refused nothing: an authorization was deactivated or expired under the order.
+	lapsed bool
+}
 
 func (d *deadOrder) Error() string { return d.err.Error() }
 
@@ -240,7 +244,7 @@ func (c *client) finalizeFailed(w *work, err error) error {
 	if isLost(err) || isTheirs(err) || isProblem(err, "rateLimited", "badNonce", "orderNotReady", "accountDoesNotExist") {
 		return failed
 	}
-	return &deadOrder{failed}
+	return &deadOrder{err: failed}
 }
 
 // await polls the order as long as it has one of some statuses.
@@ -265,9 +269,10 @@ func (c *client) await(ctx context.Context, w *work, while ...string) error {
 // endedOrder is the error of an order in a state from which there is no way to a certificate.
 func (c *client) endedOrder(w *work) error {
 	if w.order.Error != nil {
-		return &deadOrder{c.failure("order", w.spec.Name, w.order.Error)}
+		return &deadOrder{err: c.failure("order", w.spec.Name, w.order.Error)}
 	}
-	return &deadOrder{c.failure("order", w.spec.Name, fmt.Errorf("the CA ended the order with status %q", clean(w.order.Status, 40)))}
+	err := fmt.Errorf("the CA ended the order with status %q", clean(w.order.Status, 40))
+	return &deadOrder{err: c.failure("order", w.spec.Name, err), lapsed: true}
 }
 
 // isDead reports whether an order is to be abandoned. Its states are in RFC 8555 §7.1.6.

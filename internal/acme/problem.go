@@ -147,6 +147,7 @@ var hints = map[string]string{
 	"unsupportedcontact":      "set EMAIL to an address that the CA accepts, or leave it away",
 	"badcsr":                  "another KEY_TYPE may help",
 	"badpublickey":            "another KEY_TYPE may help",
+	"badrevocationreason":     "the CA takes no such reason: try another one, or unspecified",
 	"badnonce":                "the CA refused one nonce after the other: is something between here and the CA that keeps its answers?",
 	"invalidprofile":          "set ACME_PROFILE to one that the CA offers, or take it away",
 }
@@ -195,6 +196,9 @@ func connectionHint(err error) string {
 			issuer = clean(unknown.Cert.Issuer.String(), 200)
 		}
 		return "the CA's HTTPS is signed by " + issuer + ": if that is right, set ACME_CA_BUNDLE to its root"
+	}
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+		return "the CA's HTTPS certificate is not valid at this time: is the clock of this machine right?"
 	}
 	if _, ok := errors.AsType[*net.DNSError](err); ok {
 		return "this container cannot resolve the CA's name: look at its network and DNS"

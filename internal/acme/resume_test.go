@@ -191,7 +191,7 @@ func TestOrderWithoutURLIsMadeAgainWithItsKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	req.Order = kept.order
-	if !sameKey(cert.Bundle{Key: key}, must(t, s.issuer, req)) {
+	if !reused(cert.Bundle{Key: key}, must(t, s.issuer, req)) {
 		t.Error("the certificate has another key than the order that was saved")
 	}
 }

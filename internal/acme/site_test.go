@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -47,6 +48,13 @@ func newSite(t testing.TB, config acmetest.Config) *site {
 func (s *site) restart() {
 	s.issuer = New(Config{Accounts: s.accounts, Log: s.log, UserAgent: "sidecert-test"})
 	s.issuer.pace = func(d time.Duration) time.Duration { return d / 50 }
+	s.issuer.resolver.servers = []string{s.Nameserver}
+	s.issuer.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if address == "127.0.0.1:80" {
+			address = net.JoinHostPort("127.0.0.1", strconv.Itoa(s.HTTPPort))
+		}
+		return publicDialer()(ctx, network, address)
+	}
 }
 
 func (s *site) ca() cert.CA {

@@ -54,9 +54,9 @@ func newHTTPClient(ca cert.CA, log *slog.Logger) (*http.Client, error) {
 	}, nil
 }
 
-// rootsOf are the system's roots and those of the CA's own; nil stands for the system's alone.
+// rootsOf are the system's roots and those of the CA's own; nil stands for the system's alone, which sign every public CA's HTTPS.
 func rootsOf(ca cert.CA) (*x509.CertPool, error) {
-	if ca.Roots == "" {
+	if ca.Roots == "" || cert.Public(ca.Directory) {
 		return nil, nil
 	}
 	pool, err := x509.SystemCertPool()

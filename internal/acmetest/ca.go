@@ -3,9 +3,11 @@
 package acmetest
 
 import (
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -18,6 +20,7 @@ import (
 	"time"
 
 	"github.com/letsencrypt/pebble/v2/ca"
+	"github.com/letsencrypt/pebble/v2/core"
 	"github.com/letsencrypt/pebble/v2/db"
 	"github.com/letsencrypt/pebble/v2/va"
 	"github.com/letsencrypt/pebble/v2/wfe"
@@ -61,6 +64,8 @@ type CA struct {
 	HTTPRoots string
 	// HTTPPort is where challenges are fetched.
 	HTTPPort int
+	// Nameserver is ADDRESS:PORT, over UDP and TCP, of the name server that the CA asks.
+	Nameserver string
 
 	config Config
 	names  *nameserver
@@ -89,7 +94,7 @@ func Start(config Config) (*CA, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the name server: %w", err)
 	}
-	c := &CA{HTTPPort: port, config: config, names: names}
+	c := &CA{HTTPPort: port, Nameserver: names.address(), config: config, names: names}
 	if err := c.Forget(); err != nil {
 		names.close()
 		return nil, err
@@ -117,8 +122,51 @@ func (c *CA) Close() error {
 	return c.server.Close()
 }
 
-// SetDNS makes a name resolve to an address; "" stands for a name that does not exist. Names that were not set are 127.0.0.1.
-func (c *CA) SetDNS(name, address string) { c.names.set(name, address) }
+// SetDNS makes a name resolve to addresses of IPv4 and IPv6; without any it exists with other records only, and "" stands for a name
+// that does not exist. Names that were not set are 127.0.0.1.
+func (c *CA) SetDNS(name string, addresses ...string) { c.names.set(name, addresses) }
+
+// SetCAA gives a name CAA records. Pebble itself does not look at them.
+func (c *CA) SetCAA(name string, records ...CAA) { c.names.setCAA(name, records) }
+
+// FailDNS answers questions for a name's records of a type ("A", "AAAA", "CAA") with SERVFAIL.
+func (c *CA) FailDNS(name, kind string) { c.names.fail(name, kind) }
+
+// Revoked is the reason for which a certificate was revoked, by its code; -1 if it was not.
+func (c *CA) Revoked(leaf *x509.Certificate) int {
+	revoked := c.pebble.Load().store.GetRevokedCertificateBySerial(leaf.SerialNumber)
+	if revoked == nil || revoked.Reason == nil {
+		return -1
+	}
+	return int(*revoked.Reason)
+}
+
+// Authorizations are the numbers of an account's authorizations by status; its key tells which account.
+func (c *CA) Authorizations(account crypto.PublicKey) (map[string]int, error) {
+	store := c.pebble.Load().store
+	known, err := store.GetAccountByKey(account)
+	if err != nil {
+		return nil, fmt.Errorf("find the account: %w", err)
+	}
+	if known == nil {
+		return nil, errors.New("no account has this key")
+	}
+	seen := map[*core.Authorization]bool{}
+	byStatus := map[string]int{}
+	for _, order := range store.GetOrdersByAccountID(known.ID) {
+		order.RLock()
+		for _, a := range order.AuthorizationObjects {
+			if !seen[a] {
+				seen[a] = true
+				a.RLock()
+				byStatus[a.Status]++
+				a.RUnlock()
+			}
+		}
+		order.RUnlock()
+	}
+	return byStatus, nil
+}
 
 // Block makes the CA reject a name and those below it. Pebble crashes on orders for names with fewer labels than a blocked one.
 func (c *CA) Block(name string) error { return c.pebble.Load().store.AddBlockedDomain(name) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -54,6 +55,10 @@ func TestNamesResolveAsSet(t *testing.T) {
 	defer ca.Close()
 	ca.SetDNS("Gone.test", "")
 	ca.SetDNS("six.test", "::1")
+	ca.SetDNS("both.test", "192.0.2.1", "2001:db8::1")
+	ca.SetDNS("bare.test")
+	ca.SetCAA("caa.test", CAA{Value: "ca.test", Critical: true})
+	ca.FailDNS("caa.test", "A")
 	rows := []struct {
 		name  string
 		kind  uint16
@@ -65,24 +70,33 @@ func TestNamesResolveAsSet(t *testing.T) {
 		{"gone.test.", dns.TypeA, dns.RcodeNameError, ""},
 		{"six.test.", dns.TypeAAAA, dns.RcodeSuccess, "::1"},
 		{"six.test.", dns.TypeA, dns.RcodeSuccess, ""},
+		{"both.test.", dns.TypeA, dns.RcodeSuccess, "192.0.2.1"},
+		{"both.test.", dns.TypeAAAA, dns.RcodeSuccess, "2001:db8::1"},
+		{"bare.test.", dns.TypeA, dns.RcodeSuccess, ""},
+		{"caa.test.", dns.TypeCAA, dns.RcodeSuccess, "128 issue ca.test"},
+		{"caa.test.", dns.TypeA, dns.RcodeServerFailure, ""},
 	}
-	client := &dns.Client{Net: "tcp"}
-	for _, row := range rows {
-		reply, _, err := client.Exchange(new(dns.Msg).SetQuestion(row.name, row.kind), ca.names.address())
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got string
-		for _, record := range reply.Answer {
-			switch record := record.(type) {
-			case *dns.A:
-				got = record.A.String()
-			case *dns.AAAA:
-				got = record.AAAA.String()
+	for _, network := range []string{"tcp", "udp"} {
+		client := &dns.Client{Net: network}
+		for _, row := range rows {
+			reply, _, err := client.Exchange(new(dns.Msg).SetQuestion(row.name, row.kind), ca.Nameserver)
+			if err != nil {
+				t.Fatal(err)
 			}
-		}
-		if reply.Rcode != row.rcode || got != row.want {
-			t.Errorf("%s type %d: code %d with %q, want code %d with %q", row.name, row.kind, reply.Rcode, got, row.rcode, row.want)
+			var got string
+			for _, record := range reply.Answer {
+				switch record := record.(type) {
+				case *dns.A:
+					got = record.A.String()
+				case *dns.AAAA:
+					got = record.AAAA.String()
+				case *dns.CAA:
+					got = fmt.Sprint(record.Flag, " ", record.Tag, " ", record.Value)
+				}
+			}
+			if reply.Rcode != row.rcode || got != row.want {
+				t.Errorf("%s type %d over %s: code %d with %q, want code %d with %q", row.name, row.kind, network, reply.Rcode, got, row.rcode, row.want)
+			}
 		}
 	}
 }

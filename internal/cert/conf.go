@@ -1,10 +1,9 @@
 package cert
 
-import (
-	"slices"
-	"strings"
-	"time"
-)
+import "time"
+
+// ConfMark begins a line in each renewal/NAME.conf that we have made, by which it is told from certbot's.
+const ConfMark = "# Kept by sidecert"
 
 // Conf is what renewal/NAME.conf says of a lineage. Where certbot made the lineage these are a person's settings, which hold wherever
 // the environment says nothing; where we made it they are the record of what was last ordered.
@@ -74,18 +73,4 @@ func (s Spec) Settle(l Lineage) Spec {
 		s.RenewBefore = c.RenewBefore
 	}
 	return s
-}
-
-// Adopt is the spec of a lineage that certbot made and nobody has configured; general is what the environment says of all
-// certificates. With a reason why not, the lineage is left to certbot.
-func Adopt(general Spec, l Lineage) (s Spec, whyNot string) {
-	switch {
-	case slices.ContainsFunc(l.Names(), func(name string) bool { return strings.HasPrefix(name, "*.") }):
-		return s, "it has a wildcard name, which HTTP-01 cannot prove"
-	case l.Conf.Paused:
-		return s, "its conf says autorenew = False"
-	}
-	s = general
-	s.Name, s.Named, s.Names = l.Name, true, l.Names()
-	return s.Settle(l), ""
 }

@@ -116,16 +116,18 @@ func Staging(directory string) bool {
 	return directory == LetsEncryptStaging || directory == GoogleStaging
 }
 
-// Rehearsal is where orders at a directory are tried out: the CA's own staging directory, Let's Encrypt's for public CAs that have
-// none, and the directory itself for a private CA.
-func Rehearsal(directory string) string {
-	switch directory {
-	case Google:
-		return GoogleStaging
-	case LetsEncrypt, ZeroSSL:
-		return LetsEncryptStaging
+// Rehearsal is the CA where orders are tried out: its own staging directory, Let's Encrypt's for a public CA that has none, and the CA
+// itself where it is private.
+func (c CA) Rehearsal() CA {
+	staging := map[string]string{LetsEncrypt: LetsEncryptStaging, ZeroSSL: LetsEncryptStaging, Google: GoogleStaging}[c.Directory]
+	if staging == "" {
+		return c
 	}
-	return directory
+	rehearsal := CA{Directory: staging, Email: c.Email, Roots: c.Roots, AgreeTOS: c.AgreeTOS}
+	if staging == GoogleStaging {
+		rehearsal.EABKID, rehearsal.EABKey = c.EABKID, c.EABKey
+	}
+	return rehearsal
 }
 
 // Public reports whether a directory is at the host of one of the CAs that have names here.

@@ -61,14 +61,14 @@ func (d *Disk) ReadFile(name string) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("read %s: it is no regular file", name)
+		return nil, fmt.Errorf("read %s: %w: it is none", name, errUnfit)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
 	if err != nil {
 		return nil, err
 	}
 	if len(data) > MaxFile {
-		return nil, fmt.Errorf("read %s: it is larger than %d bytes", name, MaxFile)
+		return nil, fmt.Errorf("read %s: %w: it is larger than %d bytes", name, errUnfit, MaxFile)
 	}
 	return data, nil
 }
@@ -101,6 +101,31 @@ func (d *Disk) Chown(name string, uid, gid int) error {
 		return err
 	}
 	return errors.Join(f.Chown(uid, gid), f.Close())
+}
+
+func (d *Disk) Chmod(name string, mode fs.FileMode) error {
+	f, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NONBLOCK, 0) // by the descriptor, as Chown
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Chmod(mode), f.Close())
+}
+
+func (d *Disk) Space() (Space, error) {
+	f, err := d.root.Open(".")
+	if err != nil {
+		return Space{}, err
+	}
+	defer f.Close()
+	var stat unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &stat); err != nil {
+		return Space{}, fmt.Errorf("ask for free space: %w", err)
+	}
+	space := Space{Bytes: int64(stat.Bavail) * stat.Bsize, Inodes: int64(stat.Ffree)}
+	if stat.Files == 0 {
+		space.Inodes = -1
+	}
+	return space, nil
 }
 
 // Exchange is renameat2(2) with RENAME_EXCHANGE, on folders that were opened through the root.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -50,6 +51,13 @@ func (f *faulty) Create(name string, perm fs.FileMode) (File, error) {
 
 func (f *faulty) Mkdir(name string, perm fs.FileMode) error {
 	return errors.Join(f.step("mkdir"), f.unless(func() error { return f.FS.Mkdir(name, perm) }))
+}
+
+func (f *faulty) Chmod(name string, mode fs.FileMode) error {
+	if err := f.step("chmod"); err != nil {
+		return err
+	}
+	return f.FS.Chmod(name, mode)
 }
 
 func (f *faulty) Symlink(target, name string) error {
@@ -123,11 +131,42 @@ func (w *faultyFile) Write(p []byte) (int, error) {
 	return w.File.Write(p)
 }
 
+func (w *faultyFile) Chown(uid, gid int) error {
+	if err := w.f.step("chown"); err != nil {
+		return err
+	}
+	return w.File.Chown(uid, gid)
+}
+
+func (w *faultyFile) Chmod(mode fs.FileMode) error {
+	if err := w.f.step("chmod"); err != nil {
+		return err
+	}
+	return w.File.Chmod(mode)
+}
+
 func (w *faultyFile) Sync() error {
 	if err := w.f.step("sync"); err != nil {
 		return err
 	}
 	return w.File.Sync()
+}
+
+// memoryDir is a folder in memory where there is such a thing: a sweep syncs thousands of times.
+func memoryDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "sidecert")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// volume opens folders of which CERT_DIR is of a kind and dies at an operation; 0: never.
+func volume(t *testing.T, certDir, stateDir string, errs map[string]error, failAt int) *Store {
+	t.Helper()
+	return faultyStore(t, certDir, stateDir, &faulty{failAt: failAt, fail: func(op string) error { return errs[op] }})
 }
 
 func faultyStore(t *testing.T, certDir, stateDir string, f *faulty) *Store {
@@ -170,7 +209,7 @@ func TestKilledAtEveryOperation(t *testing.T) {
 				t.Parallel()
 				points := 0
 				for n := 1; ; n++ {
-					certDir, stateDir := t.TempDir(), t.TempDir()
+					certDir, stateDir := memoryDir(t), memoryDir(t)
 					volume := func(failAt int) *Store {
 						return faultyStore(t, certDir, stateDir, &faulty{failAt: failAt, fail: func(op string) error { return errs[op] }})
 					}
@@ -227,6 +266,120 @@ func afterRepair(t *testing.T, n int, s *Store, versions int) {
 	}
 	if l, err = s.Save(t.Context(), "example.org", spec, bundle()); err != nil {
 		t.Errorf("killed at operation %d: the next Save() = %v", n, err)
+	}
+}
+
+// TestAdoptionKilledAtEveryOperation kills the first Save into a lineage that certbot made, and the mending of one whose links became
+// plain files, of a version that archive/ holds or of one that it has not got.
+func TestAdoptionKilledAtEveryOperation(t *testing.T) {
+	old, stray := ca.Issue(time.Now().Add(-24*time.Hour), life, names...), bundle()
+	stories := map[string]struct {
+		before func(t *testing.T, dir string)
+		deed   func(s *Store) error
+		key    cert.Bundle // that must be there in the end
+	}{
+		"first Save": {func(*testing.T, string) {}, func(s *Store) error {
+			_, err := s.Save(context.Background(), "example.org", spec, stray)
+			return err
+		}, old},
+		"copies of a version": {func(t *testing.T, dir string) { copied(t, dir, cert.Files...) }, func(s *Store) error {
+			_, err := s.Mend(context.Background(), "example.org")
+			return err
+		}, old},
+		"copies of no version": {func(t *testing.T, dir string) { put(t, dir, stray, cert.Files...) }, func(s *Store) error {
+			_, err := s.Mend(context.Background(), "example.org")
+			return err
+		}, stray},
+		"a key of no version": {func(t *testing.T, dir string) { put(t, dir, stray, cert.PrivkeyPEM) }, func(s *Store) error {
+			_, err := s.Mend(context.Background(), "example.org")
+			return err
+		}, stray},
+	}
+	for kind, errs := range volumes {
+		for name, story := range stories {
+			t.Run(name+" on "+kind, func(t *testing.T) {
+				t.Parallel()
+				n := 1
+				for ; ; n++ {
+					certDir, stateDir := memoryDir(t), memoryDir(t)
+					save(t, volume(t, certDir, stateDir, errs, 0), old)
+					conf := filepath.Join(certDir, "renewal/example.org.conf")
+					if err := os.WriteFile(conf, []byte(certbotsConf), 0o644); err != nil {
+						t.Fatal(err)
+					}
+					story.before(t, certDir)
+					err := story.deed(volume(t, certDir, stateDir, errs, n))
+					if err != nil && !errors.Is(err, errDead) {
+						t.Fatalf("killed at operation %d: %v, want the kill", n, err)
+					}
+					s := volume(t, certDir, stateDir, errs, 0)
+					if c, err := s.readConf("example.org"); err != nil || c == nil || c.ours() || c.get(renewalParams, "must_staple") != "True" {
+						t.Errorf("killed at operation %d: the conf has lost what it held, %v", n, err)
+					}
+					if !s.isStored("example.org", mustEncode(t, story.key)) && !s.holds("live/example.org/privkey.pem", mustEncode(t, story.key)) {
+						t.Errorf("killed at operation %d: a key is lost", n)
+					}
+					afterRepair(t, n, s, 1)
+					if !s.isStored("example.org", mustEncode(t, story.key)) {
+						t.Errorf("killed at operation %d: a key is lost in the repair", n)
+					}
+					if err == nil && n > 3 { // the first three are the probe for links, whose failure is none of the deed's
+						break
+					}
+				}
+				t.Logf("%d points", n-1)
+				if n < 10 && errs["symlink"] == nil {
+					t.Errorf("only %d points were tried", n-1)
+				}
+			})
+		}
+	}
+}
+
+const certbotsConf = `version = 2.1.0
+[renewalparams]
+authenticator = nginx
+must_staple = True # mine
+server = https://ca.example/dir
+`
+
+// TestDeleteKilledAtEveryOperation: what is left of a lineage is deleted by the next try, and nothing else is.
+func TestDeleteKilledAtEveryOperation(t *testing.T) {
+	for kind, errs := range volumes {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			n := 1
+			for ; ; n++ {
+				certDir, stateDir := memoryDir(t), memoryDir(t)
+				s := volume(t, certDir, stateDir, errs, 0)
+				save(t, s, bundle())
+				save(t, s, bundle())
+				if _, err := s.Save(t.Context(), "other.example", spec, bundle()); err != nil {
+					t.Fatal(err)
+				}
+				err := volume(t, certDir, stateDir, errs, n).Delete(t.Context(), "example.org")
+				if err != nil && !errors.Is(err, errDead) {
+					t.Fatalf("killed at operation %d: Delete() = %v", n, err)
+				}
+				if err != nil {
+					if err := s.Delete(t.Context(), "example.org"); err != nil && (s.knows("example.org") || !errors.Is(err, fs.ErrNotExist)) {
+						t.Errorf("killed at operation %d: the next Delete() = %v", n, err)
+					}
+				}
+				if err := s.Delete(t.Context(), "example.org"); !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("killed at operation %d: once more Delete() = %v, want fs.ErrNotExist", n, err)
+				}
+				if all, errs := s.Lineages(); len(all) != 1 || len(errs) > 0 || all[0].Name != "other.example" {
+					t.Errorf("killed at operation %d: left are %d lineages, %v; want other.example", n, len(all), errs)
+				}
+				if err == nil {
+					break
+				}
+			}
+			if n < 15 {
+				t.Errorf("only %d points were tried", n-1)
+			}
+		})
 	}
 }
 

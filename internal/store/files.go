@@ -26,6 +26,8 @@ type FS interface {
 	Mkdir(name string, perm fs.FileMode) error
 	// Chown gives a folder to a user and a group; -1 leaves either as it is.
 	Chown(name string, uid, gid int) error
+	// Chmod changes the mode of a folder.
+	Chmod(name string, mode fs.FileMode) error
 	Symlink(target, name string) error
 	Link(old, new string) error
 	Rename(old, new string) error
@@ -34,6 +36,8 @@ type FS interface {
 	Remove(name string) error
 	// SyncDir puts a folder's entries on disk; where the file system has no such thing it does nothing.
 	SyncDir(name string) error
+	// Space returns what is left for us.
+	Space() (Space, error)
 	// Lock takes a lock that lasts until it is closed or the process ends; ErrLocked when another has it.
 	Lock(name string) (io.Closer, error)
 }
@@ -42,6 +46,7 @@ type FS interface {
 type File interface {
 	io.Writer
 	Chown(uid, gid int) error
+	Chmod(mode fs.FileMode) error
 	Sync() error
 	Close() error
 }
@@ -52,7 +57,12 @@ const MaxFile = 1 << 20
 var (
 	ErrNoExchange = errors.New("the file system cannot exchange two names")
 	ErrLocked     = errors.New("locked by another process")
+
+	errUnfit = errors.New("no regular file of a fit size")
 )
+
+// Space is what is left in a volume. Inodes is -1 where the file system does not count them.
+type Space struct{ Bytes, Inodes int64 }
 
 // owner is what a new file or folder gets besides its mode; -1 leaves it as it is.
 type owner struct{ uid, gid int }

@@ -18,12 +18,17 @@ import (
 	"github.com/sidecert/sidecert/internal/cert"
 )
 
-// Lineages returns every lineage that has files, by name. One that cannot be read is in errs under its name and does not
-// keep the others from being read.
+// Lineages returns every lineage that has files, by name. One that cannot be read, or has a renewal configuration and nothing
+// else, is in errs under its name and does not keep the others from being read.
 func (s *Store) Lineages() (lineages []cert.Lineage, errs map[string]error) {
 	errs = map[string]error{}
-	for _, name := range s.lineageNames() {
+	names := append(s.lineageNames(), s.confNames()...)
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
 		l, err := s.Lineage(name)
+		if err == nil && l.Leaf() == nil && exists(s.certs, confName(name)) {
+			err = s.nothingError(name)
+		}
 		if err != nil {
 			errs[name] = err
 			continue
@@ -31,6 +36,25 @@ func (s *Store) Lineages() (lineages []cert.Lineage, errs map[string]error) {
 		lineages = append(lineages, l)
 	}
 	return lineages, errs
+}
+
+func (s *Store) nothingError(name string) error {
+	return &cert.Error{Op: "read lineage", Name: name, Kind: cert.KindPerson,
+		Err:  fmt.Errorf("renewal/%s.conf has no certificate in live/ or archive/: %w", name, fs.ErrNotExist),
+		Hint: fmt.Sprintf("restore %s and %s from a backup, or forget it: `sidecert delete %s`",
+			path.Join(s.CertDir, "live", name), path.Join(s.CertDir, "archive", name), name)}
+}
+
+// confNames are the lineages that have a renewal configuration, as certbot finds them.
+func (s *Store) confNames() []string {
+	entries, _ := s.certs.ReadDir("renewal") // no folder, no configurations
+	var names []string
+	for _, e := range entries {
+		if name, ok := strings.CutSuffix(e.Name(), ".conf"); ok && name != "" && !strings.HasPrefix(name, ".") {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func (s *Store) lineageNames() []string {
@@ -66,16 +90,27 @@ func (s *Store) Lineage(name string) (cert.Lineage, error) {
 	l.Older = s.olderThan(name, live.number)
 	c, err := s.readConf(name)
 	if err != nil {
-		return l, err
+		return l, s.confError(name, err)
 	}
-	l.Conf.Server, l.Conf.Profile = c.get(renewalParams, "server"), c.get(renewalParams, "preferred_profile")
+	if c != nil {
+		l.Conf = c.settings(l)
+	}
 	return l, nil
+}
+
+func (s *Store) confError(name string, err error) error {
+	return &cert.Error{Op: "read lineage", Name: name, Err: err,
+		Hint: fmt.Sprintf("put %s right; one that is damaged is set aside and built anew when its lineage is next looked at for renewal",
+			path.Join(s.CertDir, confName(name)))}
 }
 
 // version is the four files of one number in archive/NAME, or those in live/NAME.
 type version struct {
 	number int // 0: a placeholder, or nothing
 	bundle cert.Bundle
+	// astray says that live/NAME does not show it by four links as we make them, so that they are to be made anew; copies that it
+	// is four plain files, which is right only where the file system has no links.
+	astray, copies bool
 }
 
 // errNotOurs says that live/NAME has files which neither we nor certbot put there.
@@ -84,10 +119,14 @@ var errNotOurs = errors.New("the files there are neither sidecert's nor certbot'
 // ErrBroken says that live/NAME does not show one whole version and archive/NAME has none either.
 var ErrBroken = errors.New("the four files are not of one whole version")
 
-// live reads what live/NAME shows; a zero version if it is empty or not there.
+// live reads what live/NAME shows; a zero version if it is empty or not there. A version is known by its contents: links to it
+// may be absolute, for another place of the volume, or copies.
 func (s *Store) live(name string) (version, error) {
+	if info, err := s.certs.Lstat(path.Join("live", name)); err == nil && !info.IsDir() {
+		return version{}, s.liveError(name, errNotOurs) // a link to another lineage's, say
+	}
 	numbers := map[int]bool{}
-	plain, missing := 0, 0
+	plain, missing, absolute := 0, 0, false
 	for _, file := range cert.Files {
 		link := path.Join("live", name, file+".pem")
 		info, err := s.certs.Lstat(link)
@@ -96,23 +135,24 @@ func (s *Store) live(name string) (version, error) {
 			missing++
 		case err != nil:
 			return version{}, err
-		case info.Mode()&fs.ModeSymlink == 0:
+		case info.Mode().IsRegular():
 			plain++
+		case info.Mode()&fs.ModeSymlink == 0:
+			return version{}, s.liveError(name, errNotOurs)
 		default:
 			target, err := s.certs.Readlink(link)
 			if err != nil {
 				return version{}, err
 			}
 			numbers[numberOf(name, file, target)] = true
+			absolute = absolute || path.IsAbs(target)
 		}
 	}
 	switch {
 	case missing == len(cert.Files):
 		return version{}, nil
-	case plain > 0 && len(numbers) == 0 && missing == 0:
-		return s.livePlain(name)
 	case plain > 0:
-		return version{}, s.liveError(name, errNotOurs)
+		return s.livePlain(name, plain)
 	case missing > 0 || len(numbers) != 1 || numbers[0]:
 		return version{}, s.liveError(name, ErrBroken)
 	}
@@ -121,24 +161,64 @@ func (s *Store) live(name string) (version, error) {
 		if err != nil {
 			return version{}, s.liveError(name, fmt.Errorf("%w: version %d: %w", ErrBroken, n, err))
 		}
-		return version{n, b}, nil
+		return version{number: n, bundle: b, astray: absolute}, nil
 	}
 	panic("unreachable")
 }
 
-// livePlain reads four plain files: a placeholder, or copies of a version where the file system knows no links.
-func (s *Store) livePlain(name string) (version, error) {
+// livePlain reads a live/NAME of which some or all are plain files: a placeholder, or copies of a version. Others are a person's
+// own, unless there is a renewal configuration: then they are what is left of a lineage.
+func (s *Store) livePlain(name string, plain int) (version, error) {
 	b, err := s.bundle(func(file string) string { return path.Join("live", name, file+".pem") })
+	whole := err == nil && plain == len(cert.Files)
+	if whole && cert.IsPlaceholder(b.Chain[0]) {
+		return version{bundle: b}, nil
+	}
+	pair, errPair := s.livePair(name)
+	if errPair == nil {
+		if n := s.numberWith(name, pair); n > 0 {
+			return version{number: n, bundle: pair, astray: !whole, copies: whole}, nil
+		}
+	}
+	if exists(s.certs, confName(name)) {
+		return version{}, s.liveError(name, fmt.Errorf("%w: some are no links", ErrBroken))
+	}
 	if err != nil {
 		return version{}, s.liveError(name, fmt.Errorf("%w: %w", errNotOurs, err))
 	}
-	if cert.IsPlaceholder(b.Chain[0]) {
-		return version{0, b}, nil
-	}
-	if n := s.numberWith(name, b); n > 0 {
-		return version{n, b}, nil
-	}
 	return version{}, s.liveError(name, errNotOurs)
+}
+
+// livePair reads the key and the chain that a web server would, whatever the other two files hold.
+func (s *Store) livePair(name string) (cert.Bundle, error) {
+	data, err := s.readLive(name, cert.FullchainPEM)
+	if err != nil {
+		return cert.Bundle{}, err
+	}
+	chain, err := cert.ParseChain(data)
+	if err != nil {
+		return cert.Bundle{}, err
+	}
+	if data, err = s.readLive(name, cert.PrivkeyPEM); err != nil {
+		return cert.Bundle{}, err
+	}
+	key, err := cert.ParseKey(data)
+	if err != nil {
+		return cert.Bundle{}, err
+	}
+	b := cert.Bundle{Key: key, Chain: chain}
+	return b, b.Whole()
+}
+
+// readLive reads one of the four; where an absolute link means archive/NAME, from there.
+func (s *Store) readLive(name, file string) ([]byte, error) {
+	at := path.Join("live", name, file+".pem")
+	if target, err := s.certs.Readlink(at); err == nil && path.IsAbs(target) {
+		if n := numberOf(name, file, target); n > 0 {
+			at = archived(name, file, n)
+		}
+	}
+	return s.certs.ReadFile(at)
 }
 
 func (s *Store) liveError(name string, err error) error {
@@ -148,13 +228,16 @@ func (s *Store) liveError(name string, err error) error {
 
 var versionFile = regexp.MustCompile(`^(cert|chain|fullchain|privkey)([1-9][0-9]{0,8})\.pem$`)
 
-// numberOf is the version that a link in live/NAME points to; 0 if it points elsewhere.
+// numberOf is the version that a link in live/NAME points to; 0 if it points elsewhere. Of an absolute link the last components
+// count: the volume may have been mounted at another place.
 func numberOf(name, file, target string) int {
-	if path.Join("live", name, target) != path.Join("archive", name, path.Base(target)) {
-		return 0
+	dir := path.Join("archive", name)
+	inside := path.Join("live", name, target) == path.Join(dir, path.Base(target))
+	if path.IsAbs(target) {
+		inside = strings.HasSuffix(path.Dir(path.Clean(target)), "/"+dir)
 	}
 	m := versionFile.FindStringSubmatch(path.Base(target))
-	if m == nil || m[1] != file {
+	if !inside || m == nil || m[1] != file {
 		return 0
 	}
 	n, _ := strconv.Atoi(m[2]) // at most 9 digits

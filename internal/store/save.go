@@ -9,7 +9,6 @@ import (
 	"path"
 	"slices"
 	"syscall"
-	"time"
 
 	"github.com/sidecert/sidecert/internal/cert"
 )
@@ -65,8 +64,7 @@ func (s *Store) archive(name string, b cert.Bundle) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	dir := path.Join("archive", name)
-	if err := mkdirAll(s.certs, dir, s.FoldersPerms, s.own); err != nil {
+	if err := s.archiveFolder(name); err != nil {
 		return 0, err
 	}
 	n = 1
@@ -80,18 +78,28 @@ func (s *Store) archive(name string, b cert.Bundle) (n int, err error) {
 			}
 		}
 	}()
+	access := s.keyAccess(name)
 	for _, file := range []string{cert.PrivkeyPEM, cert.CertPEM, cert.ChainPEM, cert.FullchainPEM} {
-		if err := s.write(archived(name, file, n), file, files[file]); err != nil {
+		if err := s.write(archived(name, file, n), file, files[file], access); err != nil {
 			return 0, err
 		}
 	}
-	return n, s.certs.SyncDir(dir)
+	return n, s.certs.SyncDir(path.Join("archive", name))
+}
+
+// archiveFolder makes archive/NAME, to which nobody else may write names where a key is to go.
+func (s *Store) archiveFolder(name string) error {
+	if err := mkdirAll(s.certs, path.Join("archive", name), s.foldersPerms(), s.own); err != nil {
+		return err
+	}
+	_, err := s.narrow(name)
+	return err
 }
 
 // write writes one of the four files, with the owner and mode that a key or a certificate has.
-func (s *Store) write(at, file string, data []byte) error {
+func (s *Store) write(at, file string, data []byte, key access) error {
 	if file == cert.PrivkeyPEM {
-		return writeNew(s.certs, at, data, s.FilesPerms, s.own)
+		return writeKey(s.certs, at, data, key)
 	}
 	return writeNew(s.certs, at, data, publicPerm, unowned)
 }
@@ -112,8 +120,9 @@ func (s *Store) Placeholder(ctx context.Context, name string, names []string) (c
 		if err != nil && (!errors.Is(err, ErrBroken) || s.Servable(name)) || live.number > 0 {
 			return err
 		}
+		access := s.keyAccess(name)
 		return s.install(name, func(dir, file string) error {
-			return s.write(path.Join(dir, file+".pem"), file, files[file])
+			return s.write(path.Join(dir, file+".pem"), file, files[file], access)
 		})
 	})
 	if err != nil {
@@ -124,6 +133,7 @@ func (s *Store) Placeholder(ctx context.Context, name string, names []string) (c
 
 // point makes version n live.
 func (s *Store) point(name string, n int) error {
+	access := s.keyAccess(name)
 	return s.install(name, func(dir, file string) error {
 		target := path.Join("..", "..", archived(name, file, n))
 		err := s.certs.Symlink(target, path.Join(dir, file+".pem"))
@@ -134,7 +144,7 @@ func (s *Store) point(name string, n int) error {
 		if err != nil {
 			return err
 		}
-		return s.write(path.Join(dir, file+".pem"), file, data)
+		return s.write(path.Join(dir, file+".pem"), file, data, access)
 	})
 }
 
@@ -154,7 +164,13 @@ func (s *Store) install(name string, put func(dir, file string) error) error {
 	if _, err := s.finish(name); err != nil {
 		return err
 	}
-	if err := mkdirAll(s.certs, "live", s.FoldersPerms, s.own); err != nil {
+	if err := mkdirAll(s.certs, "live", s.foldersPerms(), s.own); err != nil {
+		return err
+	}
+	if _, err := s.narrow(name); err != nil {
+		return err
+	}
+	if err := s.keepKey(name); err != nil {
 		return err
 	}
 	if err := s.mkdirLike(next, live); err != nil {
@@ -225,7 +241,7 @@ func (s *Store) swapEach(live, next string) error {
 func (s *Store) mkdirLike(next, live string) error {
 	info, err := s.certs.Lstat(live)
 	if err != nil || !info.IsDir() {
-		return mkdir(s.certs, next, s.FoldersPerms, s.own)
+		return mkdir(s.certs, next, s.foldersPerms(), s.own)
 	}
 	if err := s.certs.Mkdir(next, info.Mode().Perm()); err != nil {
 		return err
@@ -300,103 +316,6 @@ func (s *Store) finish(name string) (bool, error) {
 		}
 	}
 	return true, s.certs.Remove(next)
-}
-
-// Mend puts right what an interrupted change left behind: a half-built folder, a version without all of its files, links that do
-// not show the newest whole version. It returns what it did, for the log; "" if there was nothing to do. No key is ever deleted,
-// and what a web server uses stays where it is until there is something better.
-func (s *Store) Mend(ctx context.Context, name string) (did string, err error) {
-	if s.isSound(name) {
-		return "", nil
-	}
-	err = s.change(ctx, name, func() error {
-		if found, err := s.finish(name); err != nil {
-			return err
-		} else if found {
-			did = "finished an interrupted change of live/" + name
-		}
-		live, err := s.live(name)
-		if err != nil && !errors.Is(err, ErrBroken) {
-			return nil // the same error is met by whoever reads the lineage
-		}
-		n, newer := s.newerThan(name, live)
-		if newer {
-			did = fmt.Sprintf("pointed live/%s to version %d, the newest whole one", name, n)
-			if err := s.point(name, n); err != nil {
-				return err
-			}
-		}
-		if err != nil && n == 0 {
-			return nil // there is nothing better than what a web server may be using
-		}
-		set, err := s.setAside(name, max(n, live.number))
-		if set != "" {
-			did = set
-		}
-		return err
-	})
-	if err != nil {
-		return did, s.saveError(name, err)
-	}
-	return did, nil
-}
-
-func (s *Store) isSound(name string) bool {
-	live, err := s.live(name)
-	if err != nil || exists(s.certs, staging(name)) {
-		return false
-	}
-	numbers := s.numbers(name)
-	return len(numbers) == 0 || numbers[0] == live.number
-}
-
-// newerThan is the whole version that was issued last, and whether it is to be live in place of what is. A version is judged by its
-// dates: numbers mean nothing.
-func (s *Store) newerThan(name string, live version) (n int, newer bool) {
-	var issued time.Time
-	if live.number > 0 {
-		n, issued = live.number, live.bundle.Chain[0].NotBefore
-	}
-	for _, number := range s.numbers(name) {
-		if number == live.number {
-			continue
-		}
-		if b, err := s.version(name, number); err == nil && b.Chain[0].NotBefore.After(issued) {
-			n, newer, issued = number, true, b.Chain[0].NotBefore
-		}
-	}
-	return n, newer
-}
-
-// setAside moves the files of versions with a higher number than the live one that are not whole, keys included, to a folder of
-// their own in archive/NAME: their number stays free of half a pair.
-func (s *Store) setAside(name string, live int) (did string, err error) {
-	for _, n := range s.numbers(name) {
-		if n <= live {
-			break
-		}
-		if _, err := s.version(name, n); err == nil {
-			continue
-		}
-		aside := path.Join("archive", name, ".broken-"+s.Now().UTC().Format("20060102T150405Z"))
-		if err := mkdirAll(s.certs, aside, 0o700, unowned); err != nil {
-			return "", err
-		}
-		for _, file := range cert.Files {
-			from := archived(name, file, n)
-			if !exists(s.certs, from) {
-				continue
-			}
-			if err := s.certs.Rename(from, path.Join(aside, path.Base(from))); err != nil {
-				return "", err
-			}
-		}
-		if err := s.certs.SyncDir(path.Join("archive", name)); err != nil {
-			return "", err
-		}
-		did = fmt.Sprintf("set the incomplete version %d aside in %s", n, aside)
-	}
-	return did, nil
 }
 
 const readme = `This folder shows the newest version of a certificate. It is kept by sidecert, in the layout of certbot.

@@ -14,13 +14,15 @@ import (
 
 // Attempts returns what was tried for a lineage; nothing tried is no error.
 func (s *Store) Attempts(lineage string) (cert.Attempts, error) {
-	return readJSON(s, path.Join("attempts", lineage+".json"), cert.Attempts{})
+	return readJSON(s, attemptsName(lineage), cert.Attempts{})
 }
 
 // SaveAttempts has them on disk when it returns.
 func (s *Store) SaveAttempts(lineage string, a cert.Attempts) error {
-	return s.writeJSON(path.Join("attempts", lineage+".json"), a)
+	return s.writeJSON(attemptsName(lineage), a)
 }
+
+func attemptsName(lineage string) string { return path.Join("attempts", lineage+".json") }
 
 // Hold returns what keeps all certificates of a CA waiting.
 func (s *Store) Hold(ca cert.CA) (cert.Hold, error) {

@@ -183,27 +183,26 @@ example.org = /srv/www
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := strings.ReplaceAll(`# renew_before_expiry = 30 days
+	// The account was another server's: with it certbot could not renew.
+	want := `# renew_before_expiry = 30 days
 version = 2.1.0
-archive_dir = DIR/archive/example.org
-cert = DIR/live/example.org/cert.pem
-privkey = DIR/live/example.org/privkey.pem
-chain = DIR/live/example.org/chain.pem
-fullchain = DIR/live/example.org/fullchain.pem
+archive_dir = /etc/letsencrypt/archive/example.org
+cert = /etc/letsencrypt/live/example.org/cert.pem
+privkey = /etc/letsencrypt/live/example.org/privkey.pem
+chain = /etc/letsencrypt/live/example.org/chain.pem
+fullchain = /etc/letsencrypt/live/example.org/fullchain.pem
 
 # Options used in the renewal process
 [renewalparams]
-account = 0123456789abcdef
 authenticator = webroot
 post_hook = systemctl reload nginx
 server = https://ca.example/dir
 key_type = ecdsa
-elliptic_curve = secp256r1
 webroot_path = /var/www/certbot,
 [[webroot_map]]
 example.org = /var/www/certbot
 www.example.org = /var/www/certbot
-`, "DIR", dir)
+`
 	if string(got) != want {
 		t.Errorf("renewal configuration is\n%s\nwant\n%s", got, want)
 	}

@@ -17,9 +17,11 @@ import (
 // Options are the volumes and the modes of what is written there.
 type Options struct {
 	CertDir, StateDir string
-	// UID and GID own private keys and the folders that hold them; 0 and below leave them to whom we run as.
+	// UID and GID own private keys and the folders that hold them; 0 and below keep whom the previous version's belong to, and leave
+	// the first ones to whom we run as.
 	UID, GID int
-	// FilesPerms is the mode of private keys, FoldersPerms that of the folders that hold them.
+	// FilesPerms is the mode of private keys; 0 keeps that of the previous version's, and is 600 for a first one. FoldersPerms is that
+	// of new folders that hold keys; 0 is 755.
 	FilesPerms, FoldersPerms fs.FileMode
 	Now                      func() time.Time
 }
@@ -36,6 +38,9 @@ type Store struct {
 	targets sync.Mutex
 	journal sync.Mutex
 	begun   bool // the journal has a line of ours
+
+	probing sync.Mutex
+	links   *bool // whether CERT_DIR has symbolic links; nil until it was tried
 }
 
 // Open opens the volumes, which must be folders that exist.
@@ -89,6 +94,15 @@ const certbotWait = 2 * time.Minute
 // change runs a change of a lineage while no certbot is at work in CERT_DIR, and remembers what it looks like afterwards.
 // certbot ends at once when it finds the lock taken, so nothing slow belongs in f.
 func (s *Store) change(ctx context.Context, lineage string, f func() error) error {
+	return s.locked(ctx, func() error {
+		err := f()
+		s.know(lineage)
+		return err
+	})
+}
+
+// locked runs f while nobody else changes CERT_DIR.
+func (s *Store) locked(ctx context.Context, f func() error) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	lock, err := s.certbotLock(ctx)
@@ -96,11 +110,14 @@ func (s *Store) change(ctx context.Context, lineage string, f func() error) erro
 		return err
 	}
 	defer lock.Close()
-	err = f()
+	return f()
+}
+
+// know remembers what a lineage looks like now, so that the watch does not call for it.
+func (s *Store) know(lineage string) {
 	if s.known[lineage] = s.digest(lineage); !s.has(lineage) {
 		delete(s.known, lineage)
 	}
-	return err
 }
 
 // has reports whether a lineage has a folder, as lineageNames finds them.

@@ -312,3 +312,11 @@ func write(t *testing.T, file, data string) {
 		t.Fatal(err)
 	}
 }
+
+func hintOf(err error) string {
+	e, ok := errors.AsType[*cert.Error](err)
+	if !ok {
+		return ""
+	}
+	return e.Hint
+}
