@@ -83,11 +83,11 @@ func (m *Manager) attempt(ctx context.Context, w *work) (err error) {
 		}
 	}()
 	w.attempts.Begun = m.Now()
-	if err := m.Store.SaveAttempts(w.name, w.attempts); err != nil {
+	if err := m.Store.SaveAttempts(w.book, w.attempts); err != nil {
 		return err
 	}
 	bundle, err := m.Issuer.Obtain(ctx, cert.Request{
-		Spec: w.spec, Stored: w.lineage, Order: w.attempts.Order,
+		Spec: w.spec, Stored: w.lineage, FreshKey: w.freshKey, Order: w.attempts.Order,
 		Save: func(o *cert.Order) error { return m.saveOrder(w, o) },
 	})
 	if err != nil {
@@ -108,7 +108,7 @@ func (m *Manager) saveOrder(w *work, o *cert.Order) error {
 		w.attempts.Ordered = remember(w.attempts.Ordered, setOf(w.spec.Names), m.Now())
 		m.Log.Info("certificate ordered", cert.AttrCert, w.name, cert.AttrNames, w.spec.Names, "why", w.result.Why)
 	}
-	return m.Store.SaveAttempts(w.name, w.attempts)
+	return m.Store.SaveAttempts(w.book, w.attempts)
 }
 
 func (m *Manager) succeed(w *work, begun time.Time) {
@@ -117,19 +117,22 @@ func (m *Manager) succeed(w *work, begun time.Time) {
 	m.release(w.spec.CA)
 	leaf := w.lineage.Leaf()
 	w.result = CertResult{Cert: w.name, Why: w.result.Why, Obtained: true, Next: cert.DueAt(leaf, w.spec.RenewBefore)}
+	if !w.again.IsZero() {
+		w.result.Next = w.again
+	}
 	m.Log.Info("certificate obtained", cert.AttrCert, w.name, cert.AttrNotAfter, leaf.NotAfter, cert.AttrVersion, w.lineage.Number,
 		cert.AttrNext, w.result.Next.UTC().Truncate(time.Second), cert.AttrElapsed, now.Sub(begun).Round(time.Millisecond))
 }
 
 // issued clears what was tried, for it has led to a certificate, and counts that.
 func (m *Manager) issued(w *work, at time.Time) {
-	w.attempts = cert.Attempts{Ordered: w.attempts.Ordered, Issued: remember(w.attempts.Issued, setOf(w.spec.Names), at)}
+	w.attempts = cert.Attempts{Ordered: w.attempts.Ordered, Issued: remember(w.attempts.Issued, setOf(w.spec.Names), at), Revoked: w.attempts.Revoked}
 	m.saveAttempts(w)
 }
 
 // saveAttempts is for what can be found out again: that it cannot be written is no reason to stop.
 func (m *Manager) saveAttempts(w *work) {
-	if err := m.Store.SaveAttempts(w.name, w.attempts); err != nil {
+	if err := m.Store.SaveAttempts(w.book, w.attempts); err != nil {
 		m.Log.Warn("state not written", cert.AttrCert, w.name, cert.AttrErr, err)
 	}
 }

@@ -31,7 +31,7 @@ func BenchmarkQuietPass(b *testing.B) {
 				}
 				specs = append(specs, spec)
 			}
-			m := New(Config{Specs: specs, Store: s, Issuer: nil, Reloader: quiet{}, Now: time.Now, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+			m := New(Config{Wishes: cert.Wishes{Specs: specs}, Store: s, Issuer: nil, Reloader: quiet{}, Now: time.Now, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 			for b.Loop() {
 				if r := m.Once(b.Context(), Ask{}); len(r.Certs) != n || r.Certs[0].Err != nil {
 					b.Fatalf("%+v", r)
@@ -45,3 +45,4 @@ func BenchmarkQuietPass(b *testing.B) {
 type quiet struct{}
 
 func (quiet) Look(context.Context, []cert.Kept) cert.Look { return cert.Look{} }
+func (quiet) Show(context.Context, []cert.Kept) cert.Look { return cert.Look{} }

@@ -21,19 +21,36 @@ type Issuer interface {
 	Preflight(ctx context.Context, spec cert.Spec, names []string) error
 	// Obtain ends by itself in bounded time, whatever the CA does.
 	Obtain(ctx context.Context, req cert.Request) (cert.Bundle, error)
+	// Reach sees that the CA answers, and registers the account if there is none yet.
+	Reach(ctx context.Context, ca cert.CA) error
+	// Rehearse makes a whole order at the spec's CA and leaves nothing behind, there or here.
+	Rehearse(ctx context.Context, spec cert.Spec) error
+	// Revoke takes a certificate that is revoked already for done.
+	Revoke(ctx context.Context, r cert.Revocation) error
 }
 
 // Reloader makes web servers use what is stored.
 type Reloader interface {
 	Look(ctx context.Context, kept []cert.Kept) cert.Look
+	// Show looks as Look does, and tells nobody anything.
+	Show(ctx context.Context, kept []cert.Kept) cert.Look
+}
+
+// Hooks runs the commands that a person wants around renewals. That one of them fails is told by it and changes nothing here.
+type Hooks interface {
+	// Pre and Post get the commands of the confs of all lineages that are due; Post the names that were renewed and those that were not.
+	Pre(ctx context.Context, commands []string)
+	Deploy(ctx context.Context, l cert.Lineage)
+	Post(ctx context.Context, commands, renewed, failed []string)
 }
 
 // Config is what a Manager works with.
 type Config struct {
-	Specs    []cert.Spec
+	cert.Wishes
 	Store    *store.Store
 	Issuer   Issuer
 	Reloader Reloader
+	Hooks    Hooks
 	// EnforcePreflight holds an order whose challenge path is not served, in place of a warning.
 	EnforcePreflight bool
 	// Beat is called when a pass has put files in the place of every certificate, and while the loop is alive.
@@ -79,11 +96,14 @@ type Ask struct {
 	Names []string
 	// Force orders them whether they are due or not, and passes over the guard.
 	Force bool
+	// FreshKey makes a new key for them, also where keys are kept over renewals.
+	FreshKey bool `json:"-"`
 }
 
 type ask struct {
 	Ask
-	done chan Result // nil: nobody waits, and one pass serves all of those
+	do   func(context.Context) // done in place of a pass
+	done chan Result           // nil: nobody waits, and one pass serves all of those
 }
 
 const (
@@ -106,9 +126,20 @@ func (m *Manager) Look(ctx context.Context) {
 
 // Renew makes a running manager do a pass with a person's wishes, and returns its result.
 func (m *Manager) Renew(ctx context.Context, a Ask) (Result, error) {
+	return m.ask(ctx, ask{Ask: a})
+}
+
+// Between has a running manager do something while no pass is under way, and then a pass, which takes up what it changed.
+func (m *Manager) Between(ctx context.Context, do func(context.Context)) error {
+	_, err := m.ask(ctx, ask{do: do})
+	return err
+}
+
+func (m *Manager) ask(ctx context.Context, a ask) (Result, error) {
 	done := make(chan Result, 1)
+	a.done = done
 	select {
-	case m.asks <- ask{a, done}:
+	case m.asks <- a:
 	case <-ctx.Done():
 		return Result{}, ctx.Err()
 	}
@@ -144,7 +175,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		if running == nil && len(waiting) > 0 {
 			serves, waiting = waiting[0], waiting[1:]
 			running = make(chan Result, 1)
-			go func(done chan<- Result, a Ask) { done <- m.pass(ctx, a) }(running, serves.Ask)
+			go func(done chan<- Result, a ask) { done <- m.answer(ctx, a) }(running, serves)
 		}
 		if running == nil {
 			wake.Reset(next.Sub(m.Now()))
@@ -171,6 +202,14 @@ func (m *Manager) Run(ctx context.Context) error {
 		case <-wake.C:
 		}
 	}
+}
+
+func (m *Manager) answer(ctx context.Context, a ask) Result {
+	if a.do == nil {
+		return m.pass(ctx, a.Ask)
+	}
+	a.do(ctx)
+	return Result{Next: m.Now()}
 }
 
 // beat tells the loop, if there is one, what the pass has found.

@@ -32,6 +32,9 @@ type world struct {
 	reloader          *fakeReloader
 	enforce           bool
 	log               *bytes.Buffer
+	// adopt takes certbot's lineages over; hooks note what they were called for.
+	adopt bool
+	hooks *fakeHooks
 }
 
 func newWorld(t *testing.T, names ...string) *world {
@@ -55,8 +58,17 @@ func (w *world) manager() *Manager {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return New(Config{Specs: w.specs, Store: s, Issuer: w.issuer, Reloader: w.reloader, EnforcePreflight: w.enforce, Now: w.now,
-		Log: slog.New(slog.NewTextHandler(&lockedWriter{w: w.log}, nil))})
+	c := Config{Store: s, Issuer: w.issuer, Reloader: w.reloader, EnforcePreflight: w.enforce, Now: w.now,
+		Log: slog.New(slog.NewTextHandler(&lockedWriter{w: w.log}, nil))}
+	if w.hooks != nil {
+		c.Hooks = w.hooks
+	}
+	c.Wishes = cert.Wishes{Specs: w.specs, Adopt: w.adopt,
+		General: func(string) cert.Spec {
+			return cert.Spec{CA: cert.CA{Directory: "https://ca.example/dir"}, Webroot: "/var/www/certbot", Open: cert.Open{CA: true, Webroot: true, ReuseKey: true}}
+		},
+		Mounted: func(path string) bool { return path == "/srv/www" }}
+	return New(c)
 }
 
 // once is a start, one pass and an end.
@@ -108,6 +120,10 @@ type fakeIssuer struct {
 	preflight error
 	orders    []time.Time // new ones
 	requests  []cert.Request
+	rehearsed []cert.Spec
+	revoked   []cert.Revocation
+	refuse    error // of revocations
+	away      error // of Reach
 	// inside, if set, stands in for everything after the order is on disk.
 	inside func(ctx context.Context, req cert.Request) (cert.Bundle, error)
 }
@@ -152,14 +168,55 @@ func (f *fakeIssuer) Obtain(ctx context.Context, req cert.Request) (cert.Bundle,
 	return testCA.Issue(f.now().Truncate(time.Second), f.life, req.Spec.Names...), nil
 }
 
+func (f *fakeIssuer) Reach(context.Context, cert.CA) error { return f.away }
+
+func (f *fakeIssuer) Rehearse(_ context.Context, spec cert.Spec) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rehearsed = append(f.rehearsed, spec)
+	return f.fail[spec.Names[0]]
+}
+
+func (f *fakeIssuer) Revoke(_ context.Context, r cert.Revocation) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.refuse != nil {
+		return f.refuse
+	}
+	f.revoked = append(f.revoked, r)
+	return nil
+}
+
+// fakeHooks notes what it was called for.
+type fakeHooks struct {
+	mu    sync.Mutex
+	calls []string
+}
+
+func (f *fakeHooks) note(format string, args ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls = append(f.calls, fmt.Sprintf(format, args...))
+}
+
+func (f *fakeHooks) Pre(_ context.Context, commands []string) { f.note("pre %q", commands) }
+func (f *fakeHooks) Deploy(_ context.Context, l cert.Lineage) {
+	f.note("deploy %s %d", l.Name, l.Number)
+}
+func (f *fakeHooks) Post(_ context.Context, commands, renewed, failed []string) {
+	f.note("post %q renewed %v failed %v", commands, renewed, failed)
+}
+
 // fakeReloader remembers what it was shown.
 type fakeReloader struct {
 	mu    sync.Mutex
 	looks [][]string // the lineages of each, with their versions
 	at    []time.Time
 	next  time.Time
-	// outcomes are told of every look.
+	// outcomes are told of every look, err of every Show.
 	outcomes []cert.Outcome
+	err      error
+	shown    []cert.Kept
 }
 
 func (f *fakeReloader) Look(_ context.Context, kept []cert.Kept) cert.Look {
@@ -171,6 +228,13 @@ func (f *fakeReloader) Look(_ context.Context, kept []cert.Kept) cert.Look {
 	}
 	f.looks, f.at = append(f.looks, seen), append(f.at, time.Now())
 	return cert.Look{Next: f.next, Outcomes: f.outcomes}
+}
+
+func (f *fakeReloader) Show(_ context.Context, kept []cert.Kept) cert.Look {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.shown = append(f.shown, kept...)
+	return cert.Look{Outcomes: f.outcomes, Err: f.err}
 }
 
 func (f *fakeReloader) count() int {

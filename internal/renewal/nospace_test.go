@@ -19,10 +19,12 @@ func (noSpace) Lstat(string) (fs.FileInfo, error)              { return nil, fs.
 func (noSpace) Readlink(string) (string, error)                { return "", fs.ErrNotExist }
 func (noSpace) Mkdir(string, fs.FileMode) error                { return syscall.ENOSPC }
 func (noSpace) Chown(string, int, int) error                   { return syscall.ENOSPC }
+func (noSpace) Chmod(string, fs.FileMode) error                { return syscall.ENOSPC }
 func (noSpace) Symlink(string, string) error                   { return syscall.ENOSPC }
 func (noSpace) Link(string, string) error                      { return syscall.ENOSPC }
 func (noSpace) Rename(string, string) error                    { return syscall.ENOSPC }
 func (noSpace) Exchange(string, string) error                  { return syscall.ENOSPC }
 func (noSpace) Remove(string) error                            { return fs.ErrNotExist }
 func (noSpace) SyncDir(string) error                           { return syscall.ENOSPC }
+func (noSpace) Space() (store.Space, error)                    { return store.Space{}, nil }
 func (noSpace) Lock(string) (io.Closer, error)                 { return nil, syscall.ENOSPC }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/sidecert/sidecert/internal/cert"
-	"github.com/sidecert/sidecert/internal/store"
 )
 
 // Result is what became of every certificate in one pass.
@@ -20,6 +19,8 @@ type Result struct {
 // CertResult is what became of one certificate.
 type CertResult struct {
 	Cert string
+	// CA is where a rehearsal was made; "" for all else.
+	CA string
 	// Obtained says that a new version was stored.
 	Obtained bool
 	// Why the certificate was or is to be ordered; "" if it is not due.
@@ -35,12 +36,19 @@ type CertResult struct {
 
 // work is one certificate in one pass. The goroutine that obtains it owns it while it does.
 type work struct {
-	spec     cert.Spec
-	name     string
-	lineage  cert.Lineage
+	spec    cert.Spec
+	name    string
+	lineage cert.Lineage
+	// adopted says that certbot made it and nobody has configured it.
+	adopted bool
+	// book is what the attempts are kept under: the lineage's name, but see fallBack.
+	book     string
 	attempts cert.Attempts
 	byHand   bool
-	result   CertResult
+	freshKey bool
+	// again is when the wish itself is tried again after a fallBack; zero without.
+	again  time.Time
+	result CertResult
 }
 
 // gather is how long a new version waits for others before the web containers are told, so that one reload serves all that
@@ -53,17 +61,14 @@ var minSane = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 // pass brings everything up to date once: files first, so that web servers can start, then the CA, then the web containers.
 func (m *Manager) pass(ctx context.Context, a Ask) Result {
 	works := m.survey(ctx)
-	var names []string
-	for _, w := range works {
-		names = append(names, w.name)
-	}
-	m.beat(m.healthOf(names))
+	m.beat(m.healthOf(works))
 	if bad := unknown(works, a); len(bad) > 0 { // a slip of the hand; the next pass is for all that is due
 		return Result{Certs: bad, Next: m.Now().Add(time.Second)}
 	}
 	var wanted []*work
 	for _, w := range works {
-		w.byHand = slices.ContainsFunc(a.Names, w.called)
+		w.byHand = w.isAmong(a.Names)
+		w.freshKey = a.FreshKey && w.byHand
 		force := a.Force && (w.byHand || len(a.Names) == 0)
 		if w.result.Err == nil && m.decide(w, force) {
 			wanted = append(wanted, w)
@@ -80,83 +85,12 @@ func (m *Manager) pass(ctx context.Context, a Ask) Result {
 	return m.conclude(works, look)
 }
 
-// survey reads every lineage, mends what was interrupted, and puts placeholders where there is nothing.
-func (m *Manager) survey(ctx context.Context) []*work {
-	lineages, _ := m.Store.Lineages() // one that cannot be read is met again below
-	names := cert.Match(m.Specs, lineages)
-	works := make([]*work, len(m.Specs))
-	for i, spec := range m.Specs {
-		w := &work{spec: spec, name: names[i]}
-		w.result.Cert = w.name
-		w.lineage, w.result.Err = m.open(ctx, w)
-		if err := w.result.Err; err != nil {
-			text, hint := ErrorText(err)
-			m.warnOnce("open "+w.name, "certificate held: its files cannot be used", cert.AttrCert, w.name, cert.AttrErr, text, cert.AttrHint, hint)
-		} else {
-			m.warnOnce("open "+w.name, "")
-		}
-		works[i] = w
-	}
-	for _, l := range lineages {
-		if l.Issued() && !slices.Contains(names, l.Name) {
-			m.warnOnce("unconfigured "+l.Name, "stored certificate is not configured and not renewed",
-				cert.AttrCert, l.Name, cert.AttrNames, l.Names(), cert.AttrNotAfter, l.Leaf().NotAfter,
-				cert.AttrHint, "name it in DOMAINS to keep it; to forget it remove live/"+l.Name+", archive/"+l.Name+" and renewal/"+l.Name+".conf once no web server uses it")
-		}
-	}
-	return works
-}
-
-func (m *Manager) open(ctx context.Context, w *work) (cert.Lineage, error) {
-	did, err := m.Store.Mend(ctx, w.name)
-	if err != nil {
-		return cert.Lineage{}, err
-	}
-	if did != "" {
-		m.Log.Info("files mended", cert.AttrCert, w.name, "did", did)
-		m.journal(cert.Event{Kind: cert.EventRepaired, Cert: w.name, Action: did})
-	}
-	l, err := m.Store.Lineage(w.name)
-	if errors.Is(err, store.ErrBroken) {
-		m.warnOnce("broken "+w.name, "stored files are damaged, the certificate is ordered anew", cert.AttrCert, w.name, cert.AttrErr, err)
-		if l = (cert.Lineage{Name: w.name, Dir: l.Dir}); m.Store.Servable(w.name) {
-			return l, nil // what a web server can start with stays until there is better
-		}
-	} else if err != nil || l.Issued() || m.placeholderFits(l, w.spec) {
-		return l, err
-	}
-	if l, err = m.Store.Placeholder(ctx, w.name, w.spec.Names); err != nil {
-		return l, err
-	}
-	m.Log.Info("placeholder stored, so that the web server can start", cert.AttrCert, w.name, cert.AttrDir, l.Dir)
-	m.journal(cert.Event{Kind: cert.EventPlaceholder, Cert: w.name, Names: w.spec.Names})
-	return l, nil
-}
-
-func (m *Manager) placeholderFits(l cert.Lineage, s cert.Spec) bool {
-	return l.Placeholder && cert.SameNames(l.Names(), s.Names) && m.Now().Before(l.Leaf().NotAfter)
-}
-
-// Health looks which certificates have no files to serve. It changes nothing.
-func (m *Manager) Health() Health {
-	lineages, _ := m.Store.Lineages() // what cannot be read has files all the same, or not
-	return m.healthOf(cert.Match(m.Specs, lineages))
-}
-
-func (m *Manager) healthOf(lineages []string) Health {
-	h := Health{Ready: true}
-	for _, name := range lineages {
-		if !m.Store.Servable(name) {
-			h.Missing = append(h.Missing, name)
-		}
-	}
-	return h
-}
-
 // called reports whether a person means this certificate by a name.
 func (w *work) called(name string) bool {
 	return name == w.name || name == w.spec.Name || slices.Contains(w.spec.Names, name)
 }
+
+func (w *work) isAmong(names []string) bool { return slices.ContainsFunc(names, w.called) }
 
 // unknown are the results for what a person asked for and nobody configured.
 func unknown(works []*work, a Ask) []CertResult {
@@ -173,20 +107,23 @@ func unknown(works []*work, a Ask) []CertResult {
 // decide reports whether a certificate is to be ordered now. Otherwise the result says why not, or that it is not due.
 func (m *Manager) decide(w *work, force bool) bool {
 	now := m.Now()
-	why := cert.Wanted(w.spec, w.lineage, now)
-	if force && why == "" {
-		why = "it was asked for by hand"
-	}
-	w.result.Why = why
 	if now.Before(minSane) {
 		m.warnOnce("clock", "clock is wrong: nothing is ordered until it is right", "now", now)
 		w.result.Held, w.result.Next = "the clock is wrong", now.Add(time.Minute)
 		return false
 	}
 	m.warnOnce("clock", "")
-	if w.attempts, w.result.Err = m.loadAttempts(w.name, now); w.result.Err != nil {
+	if w.attempts, w.result.Err = m.loadAttempts(w.book, now); w.result.Err != nil {
 		return false
 	}
+	why := cert.Wanted(w.spec, w.lineage, now)
+	if w.lineage.Issued() && slices.Contains(w.attempts.Revoked, w.lineage.Fingerprint()) {
+		why, w.freshKey = "it was revoked", true
+	}
+	if force && why == "" {
+		why = "it was asked for by hand"
+	}
+	w.result.Why = why
 	m.settleStored(w)
 	m.settleKilled(w)
 	m.forgive(w)
@@ -209,6 +146,9 @@ func (m *Manager) decide(w *work, force bool) bool {
 	}
 	m.warnOfGuard(w, waits, now)
 	at, held := waits.Until(w.spec.Names, now)
+	if at.After(now) && m.fallBack(w, at) {
+		return m.decide(w, false)
+	}
 	w.result.Next, w.result.Held = at, held
 	if own := later(w.attempts.Next, w.attempts.NotBefore); own.After(now) && at.After(now) { // a hold of the CA and the guard are told elsewhere
 		m.warnOnce("waits "+w.name, "certificate waits after a failure", cert.AttrCert, w.name, cert.AttrNext, at, cert.AttrErr, held,
@@ -217,9 +157,25 @@ func (m *Manager) decide(w *work, force bool) bool {
 	return !at.After(now)
 }
 
+// fallBack makes the work one for the stored names, where other names are wanted that do not come and the stored certificate is due: it
+// is still renewed in time. It is tried by a schedule of its own. at is when the wanted names are tried again.
+func (m *Manager) fallBack(w *work, at time.Time) bool {
+	stored := w.lineage.Names()
+	if !w.again.IsZero() || !w.lineage.Issued() || cert.SameNames(stored, w.spec.Names) || m.Now().Before(cert.DueAt(w.lineage.Leaf(), w.spec.RenewBefore)) {
+		return false
+	}
+	m.warnOnce("fall back "+w.name, "certificate is due and the names that it is to have do not come: the names that it has are renewed", cert.AttrCert, w.name,
+		cert.AttrNames, stored, "wanted", w.spec.Names, cert.AttrHint, "mend or take out what fails, see `sidecert doctor`")
+	w.spec.Names, w.book, w.again = stored, w.name+storedBook, at
+	return true
+}
+
+// storedBook marks the attempts for the stored names: it is in no lineage's name.
+const storedBook = "~stored"
+
 // loadAttempts reads what was tried, with times that can be.
-func (m *Manager) loadAttempts(name string, now time.Time) (cert.Attempts, error) {
-	a, err := m.Store.Attempts(name)
+func (m *Manager) loadAttempts(book string, now time.Time) (cert.Attempts, error) {
+	a, err := m.Store.Attempts(book)
 	if err != nil {
 		return a, err
 	}
@@ -229,7 +185,7 @@ func (m *Manager) loadAttempts(name string, now time.Time) (cert.Attempts, error
 	did = bringBackAll(a.Ordered, now) || did
 	did = bringBackAll(a.Issued, now) || did
 	if did {
-		err = m.Store.SaveAttempts(name, a)
+		err = m.Store.SaveAttempts(book, a)
 	}
 	return a, err
 }
@@ -329,9 +285,13 @@ func (m *Manager) carryOut(ctx context.Context, works, wanted []*work) cert.Look
 		}
 	}
 	dirty = len(kept) > 0
+	wanted = m.reach(ctx, wanted)
+	hooks := m.hooksFor(wanted)
+	hooks.begin(ctx)
 	for _, w := range wanted {
 		go func() {
 			m.obtain(ctx, w, slots)
+			hooks.end(ctx, w)
 			finished <- w
 		}()
 	}

@@ -49,18 +49,22 @@ const (
 // max(4, 21 d/lifetime) certificates in 7 days. Let's Encrypt allows 5 certificates of a set in 7 days. It returns when the
 // next order may be made, which is not after now if it may be made at once, and why it must wait.
 func guard(ordered, issued []time.Time, lifetime time.Duration, now time.Time) (time.Time, string) {
-	if lifetime <= 0 {
-		lifetime = assumedLifetime
-	}
-	orders := max(3, int(3*time.Hour/lifetime))
+	orders, certs := limits(lifetime)
 	if free := freeAt(ordered, orders, orderWindow, now); free.After(now) {
 		return free, fmt.Sprintf("%d orders for these names were made in the last hour", orders)
 	}
-	certs := max(4, int(21*24*time.Hour/lifetime))
 	if free := freeAt(issued, certs, issueWindow, now); free.After(now) {
 		return free, fmt.Sprintf("%d certificates for these names were issued in the last 7 days", certs)
 	}
 	return now, ""
+}
+
+// limits are the guard's numbers for certificates of a lifetime; 0 where none is known.
+func limits(lifetime time.Duration) (orders, certs int) {
+	if lifetime <= 0 {
+		lifetime = assumedLifetime
+	}
+	return max(3, int(3*time.Hour/lifetime)), max(4, int(21*24*time.Hour/lifetime))
 }
 
 // freeAt is when fewer than limit of the times lie within the window.

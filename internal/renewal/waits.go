@@ -55,6 +55,31 @@ func (w Waits) guard(names []string, now time.Time) (time.Time, string) {
 	return guard(w.Attempts.Ordered[set], w.Attempts.Issued[set], w.Lifetime, now)
 }
 
+// Left is what may still be had of a set of names, as far as our own books know: the CA counts what others did too.
+type Left struct {
+	// Orders within the hour, Certificates within 7 days, and Failures of the name that has failed most within the hour.
+	Orders, Certificates, Failures int
+}
+
+func (l Left) String() string {
+	return fmt.Sprintf("%d more orders this hour, %d more certificates in 7 days, %d more failed validations this hour", l.Orders, l.Certificates, l.Failures)
+}
+
+// Left counts what is left at a time.
+func (w Waits) Left(names []string, now time.Time) Left {
+	set := setOf(names)
+	orders, certs := limits(w.Lifetime)
+	left := Left{
+		Orders:       orders - len(within(w.Attempts.Ordered[set], orderWindow, now)),
+		Certificates: certs - len(within(w.Attempts.Issued[set], issueWindow, now)),
+		Failures:     maxFailures,
+	}
+	for _, name := range names {
+		left.Failures = min(left.Failures, maxFailures-len(within(w.Failures[name], failureWindow, now)))
+	}
+	return Left{max(left.Orders, 0), max(left.Certificates, 0), max(left.Failures, 0)}
+}
+
 // The most that our own rules ever put a time into the future: the longest backoff with its jitter, the longest wait for a CA that
 // does not answer, and the longest Retry-After that is believed.
 const (

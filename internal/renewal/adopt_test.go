@@ -1,0 +1,189 @@
+package renewal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sidecert/sidecert/internal/cert"
+)
+
+// certbots stores a lineage as certbot would have made it, with these lines in its conf.
+func (w *world) certbots(name string, names []string, params ...string) {
+	w.t.Helper()
+	m := w.manager()
+	spec := cert.Spec{Name: name, Names: names, CA: cert.CA{Directory: "https://ca.example/dir"}, Webroot: "/srv/www"}
+	if _, err := m.Store.Save(w.t.Context(), name, spec, testCA.Issue(w.now(), w.issuer.life, names...)); err != nil {
+		w.t.Fatal(err)
+	}
+	conf := "version = 2.1.0\n"
+	for _, file := range cert.Files {
+		conf += fmt.Sprintf("%s = /etc/letsencrypt/live/%s/%s.pem\n", file, name, file)
+	}
+	conf += fmt.Sprintf("archive_dir = /etc/letsencrypt/archive/%s\n[renewalparams]\n%s\n", name, strings.Join(params, "\n"))
+	if err := os.WriteFile(filepath.Join(w.certDir, "renewal", name+".conf"), []byte(conf), 0o644); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func TestCertbotsLineagesStayRenewedBesideConfiguredOnes(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "new.example")
+		w.adopt = true
+		w.certbots("old.example", []string{"old.example", "www.old.example"}, "server = https://other.example/dir", "authenticator = standalone", "account = 0123")
+		w.certbots("old.example-0001", []string{"b.example"}, "server = https://ca.example/dir", "authenticator = webroot", "webroot_path = /nowhere,")
+		w.certbots("wild", []string{"*.wild.example"}, "server = https://ca.example/dir", "authenticator = dns-route53")
+		w.certbots("paused", []string{"paused.example"}, "server = https://ca.example/dir", "authenticator = webroot", "autorenew = False")
+		r := w.once(Ask{})
+		var kept []string
+		for _, c := range r.Certs {
+			kept = append(kept, c.Cert)
+		}
+		if want := []string{"new.example", "old.example", "old.example-0001"}; !slices.Equal(kept, want) {
+			t.Fatalf("kept %v, want %v", kept, want)
+		}
+		if got := w.issuer.count(); got != 1 {
+			t.Errorf("%d orders, want 1: the adopted ones are not due", got)
+		}
+		for _, want := range []string{
+			`msg="certificate of certbot adopted" cert=old.example names="[old.example www.old.example]"`,
+			`certbot proved its names by \"standalone\"`, `certbot's webroot /nowhere is not mounted here`,
+			`msg="certificate is left to certbot" cert=wild`, `msg="certificate is left to certbot" cert=paused`,
+		} {
+			if !strings.Contains(w.log.String(), want) {
+				t.Errorf("the log lacks %s:\n%s", want, w.log)
+			}
+		}
+
+		time.Sleep(61 * 24 * time.Hour)
+		w.once(Ask{})
+		asked := map[string]cert.CA{}
+		for _, req := range w.issuer.requests {
+			asked[req.Stored.Name] = req.Spec.CA
+		}
+		if ca := asked["old.example"]; ca.Directory != "https://other.example/dir" || ca.Account != "0123" {
+			t.Errorf("old.example was renewed at %+v, want the CA and account of its conf", ca)
+		}
+		if len(asked) != 3 {
+			t.Errorf("renewed %v, want the three that are kept", asked)
+		}
+	})
+}
+
+func TestWithoutAdoptionCertbotsLineagesAreLeftAlone(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "new.example")
+		w.certbots("old.example", []string{"old.example"}, "server = https://ca.example/dir", "authenticator = webroot")
+		if r := w.once(Ask{}); len(r.Certs) != 1 {
+			t.Errorf("kept %+v, want new.example alone", r.Certs)
+		}
+	})
+}
+
+func TestEnvironmentGoesBeforeTheConfAndTheConfBeforeTheDefault(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		w.certbots("a.example", []string{"a.example"}, "server = https://other.example/dir", "authenticator = webroot", "reuse_key = True",
+			"preferred_chain = Conf Root", "[[webroot_map]]", "a.example = /srv/www")
+		w.specs[0].Webroot, w.specs[0].Open = "/var/www/certbot", cert.Open{CA: true, Webroot: true, ReuseKey: true}
+		w.once(Ask{Force: true})
+		got := w.issuer.requests[0].Spec
+		if got.CA.Directory != "https://other.example/dir" || got.WebrootOf("a.example") != "/srv/www" || !got.ReuseKey || got.PreferredChain != "Conf Root" {
+			t.Errorf("with nothing in the environment it was ordered as %+v, want what the conf says", got)
+		}
+		w.specs[0].Open, w.specs[0].PreferredChain = cert.Open{}, "Env Root"
+		w.once(Ask{Force: true})
+		got = w.issuer.requests[1].Spec
+		if got.CA.Directory != "https://ca.example/dir" || got.WebrootOf("a.example") != "/var/www/certbot" || got.ReuseKey || got.PreferredChain != "Env Root" {
+			t.Errorf("with all of it in the environment it was ordered as %+v, want what that says", got)
+		}
+	})
+}
+
+func TestStoredNamesAreStillRenewedWhileANewOneFails(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		w.once(Ask{})
+		w.specs[0].Names = []string{"a.example", "bad.example"}
+		w.issuer.inside = func(_ context.Context, req cert.Request) (cert.Bundle, error) {
+			if len(req.Spec.Names) > 1 {
+				req.Save(nil)
+				return cert.Bundle{}, &cert.Error{Op: "authorization", Name: "bad.example", Err: errors.New("404"), Failed: []string{"bad.example"}}
+			}
+			return testCA.Issue(w.now(), w.issuer.life, req.Spec.Names...), nil
+		}
+		_, stop := w.run()
+		defer stop()
+		for range 200 { // 200 days, more than two lifetimes
+			time.Sleep(24 * time.Hour)
+			l := w.lineage("a.example")
+			if left := l.Leaf().NotAfter.Sub(w.now()); left < 25*24*time.Hour {
+				t.Fatalf("%v before expiry the stored names are not renewed", left)
+			}
+		}
+		both := 0
+		for _, req := range w.issuer.requests {
+			if len(req.Spec.Names) == 2 {
+				both++
+			}
+		}
+		if both < 150 {
+			t.Errorf("the wanted names were tried %d times in 200 days, want about once a day", both)
+		}
+		if n := w.lineage("a.example").Number; n > 6 {
+			t.Errorf("%d versions in 200 days, want one in 60 days", n)
+		}
+		w.issuer.inside = nil
+		time.Sleep(2 * 24 * time.Hour)
+		if got := w.lineage("a.example").Names(); !cert.SameNames(got, w.specs[0].Names) {
+			t.Errorf("names are %v after the cause was gone", got)
+		}
+	})
+}
+
+func TestHooksRunOnceAroundAPassAndDeployForEach(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example", "bad.example")
+		w.adopt, w.hooks = true, &fakeHooks{}
+		w.certbots("old.example", []string{"old.example"}, "server = https://ca.example/dir", "authenticator = webroot", "pre_hook = stop", "post_hook = start", "renew_hook = copy")
+		w.issuer.fail["bad.example"] = errors.New("no")
+		w.once(Ask{})
+		if want := []string{"pre []", "deploy a.example 1", "post [] renewed [a.example] failed [bad.example]"}; !slices.Equal(w.hooks.calls, want) {
+			t.Errorf("hooks %q, want %q", w.hooks.calls, want)
+		}
+		w.hooks.calls = nil
+		w.once(Ask{})
+		if len(w.hooks.calls) > 0 {
+			t.Errorf("hooks %q though nothing was due", w.hooks.calls)
+		}
+		w.once(Ask{Names: []string{"old.example"}, Force: true})
+		if want := []string{`pre ["stop"]`, "deploy old.example 2", `post ["start"] renewed [old.example] failed []`}; !slices.Equal(w.hooks.calls, want) {
+			t.Errorf("hooks %q, want %q", w.hooks.calls, want)
+		}
+	})
+}
+
+func TestHooksDoNotRunWhileTheCAIsAway(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		w.hooks = &fakeHooks{}
+		w.issuer.away = &cert.Error{Op: "directory", Kind: cert.KindUnreachable, Err: errors.New("no route")}
+		_, stop := w.run()
+		defer stop()
+		time.Sleep(time.Hour)
+		if len(w.hooks.calls) > 0 || w.issuer.count() > 0 {
+			t.Errorf("hooks %q and %d orders while the CA is away", w.hooks.calls, w.issuer.count())
+		}
+		w.issuer.away = nil
+		time.Sleep(5 * time.Minute)
+		if len(w.hooks.calls) != 3 {
+			t.Errorf("hooks %q once the CA is back, want pre, deploy and post", w.hooks.calls)
+		}
+	})
+}

@@ -1,0 +1,193 @@
+package renewal
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sidecert/sidecert/internal/cert"
+)
+
+func TestKeptCertificateIsReplacedBeforeItIsRevoked(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		w.specs[0].ReuseKey = true
+		w.once(Ask{})
+		old := w.lineage("a.example")
+		did, err := w.manager().Revoke(t.Context(), Revoke{Name: "a.example", Reason: cert.KeyCompromise})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(w.issuer.revoked) != 1 || !w.issuer.revoked[0].Certificate.Equal(old.Leaf()) || w.issuer.revoked[0].Key == nil {
+			t.Errorf("revoked %v, want the old certificate, signed by its own key", w.issuer.revoked)
+		}
+		if l := w.lineage("a.example"); l.Number != 2 {
+			t.Errorf("version %d is live, want 2: a successor", l.Number)
+		}
+		if last := w.issuer.requests[len(w.issuer.requests)-1]; !last.FreshKey {
+			t.Error("the successor of a compromised key may reuse it")
+		}
+		if len(did) != 2 || !strings.Contains(did[1], "version 1") {
+			t.Errorf("told %q, want what was obtained and what was revoked", did)
+		}
+	})
+}
+
+func TestNothingIsRevokedWithoutASuccessor(t *testing.T) {
+	for name, spoil := range map[string]func(w *world){
+		"that is obtained": func(w *world) { w.issuer.fail["a.example"] = errors.New("the CA says no") },
+		"that is served": func(w *world) {
+			w.specs[0].Verify.Endpoints = []string{"web:443"}
+			w.reloader.outcomes = []cert.Outcome{{Cert: "a.example", Container: "web", Class: cert.Stale, Err: errors.New("old one still served")}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, "a.example")
+				w.once(Ask{})
+				spoil(w)
+				_, err := w.manager().Revoke(t.Context(), Revoke{Name: "a.example", Reason: cert.Superseded})
+				if err == nil || len(w.issuer.revoked) > 0 {
+					t.Fatalf("Revoke() = %v with %d revoked, want an error and none", err, len(w.issuer.revoked))
+				}
+				if e, ok := errors.AsType[*cert.Error](err); !ok || !strings.Contains(e.Hint, "--force") {
+					t.Errorf("the error %v says nothing of --force", err)
+				}
+				delete(w.issuer.fail, "a.example")
+				if _, err := w.manager().Revoke(t.Context(), Revoke{Name: "a.example", Reason: cert.Superseded, Force: true}); err != nil || len(w.issuer.revoked) != 1 {
+					t.Errorf("forced: %v with %d revoked", err, len(w.issuer.revoked))
+				}
+			})
+		})
+	}
+}
+
+func TestRevokedCertificateThatIsLiveIsReplacedWithAFreshKey(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		w.once(Ask{})
+		if _, err := w.manager().Revoke(t.Context(), Revoke{Name: "a.example", Reason: cert.Unspecified, Force: true}); err != nil {
+			t.Fatal(err)
+		}
+		r := w.once(Ask{})
+		if !r.Certs[0].Obtained || !w.issuer.requests[len(w.issuer.requests)-1].FreshKey {
+			t.Errorf("after the revocation: %+v, want a new certificate with a new key", r.Certs[0])
+		}
+		if r := w.once(Ask{}); r.Certs[0].Obtained {
+			t.Error("the successor is taken for revoked too")
+		}
+	})
+}
+
+func TestAllVersionsWithACompromisedKeyAreRevoked(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		m := w.manager()
+		key, err := cert.NewKey(cert.EC256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // two versions with one key, as REUSE_KEY makes them
+			b := testCA.IssueFor(key, w.now(), w.issuer.life, "a.example")
+			if _, err := m.Store.Save(t.Context(), "a.example", w.specs[0], b); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Hour)
+		}
+		if _, err := m.Revoke(t.Context(), Revoke{Name: "a.example", Reason: cert.KeyCompromise}); err != nil {
+			t.Fatal(err)
+		}
+		if len(w.issuer.revoked) != 2 {
+			t.Errorf("%d revoked, want both that have the key", len(w.issuer.revoked))
+		}
+	})
+}
+
+func TestDeleteRefusesWhatIsConfiguredOrServed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		w.once(Ask{})
+		if _, err := w.manager().Delete(t.Context(), "a.example", false); err == nil || !strings.Contains(err.Error(), "it is configured") {
+			t.Errorf("Delete() of a configured one = %v", err)
+		}
+		w.specs = nil
+		w.reloader.outcomes = []cert.Outcome{{Cert: "a.example", Container: "web", Class: cert.Stale}}
+		if _, err := w.manager().Delete(t.Context(), "a.example", false); err == nil || !strings.Contains(err.Error(), "served by web") {
+			t.Errorf("Delete() of a served one = %v", err)
+		}
+		w.reloader.outcomes, w.reloader.err = nil, errors.New("no engine")
+		if _, err := w.manager().Delete(t.Context(), "a.example", false); err == nil || !strings.Contains(err.Error(), "cannot be seen") {
+			t.Errorf("Delete() of one that nobody can look at = %v", err)
+		}
+		w.reloader.err = nil
+		if _, err := w.manager().Delete(t.Context(), "a.example", false); err != nil {
+			t.Fatal(err)
+		}
+		for _, gone := range []string{"live/a.example", "archive/a.example", "renewal/a.example.conf"} {
+			if _, err := os.Stat(filepath.Join(w.certDir, gone)); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s is still there: %v", gone, err)
+			}
+		}
+		if _, err := w.manager().Delete(t.Context(), "a.example", false); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("a second Delete() = %v, want that there is none", err)
+		}
+	})
+}
+
+func TestDeletingDoesNotEmptyTheGuardsBook(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		for range 6 {
+			w.once(Ask{})
+			if _, err := w.manager().Delete(t.Context(), "a.example", true); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(2 * time.Hour)
+		}
+		if got := w.issuer.count(); got != 4 {
+			t.Errorf("%d orders while it was deleted again and again, want 4 (the guard's week)", got)
+		}
+	})
+}
+
+func TestRehearsalGoesToTheStagingCAAndKeepsNothing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example", "b.example")
+		w.hooks = &fakeHooks{}
+		w.specs[0].CA = cert.CA{Directory: cert.LetsEncrypt, Email: "me@a.example"}
+		w.issuer.fail["b.example"] = &cert.Error{Op: "authorization", Name: "b.example", Err: errors.New("404"), Failed: []string{"b.example"}}
+		r := w.manager().Rehearse(t.Context(), nil)
+		if r.Certs[0].Err != nil || r.Certs[1].Err == nil {
+			t.Errorf("results %+v, want a.example good and b.example failed", r.Certs)
+		}
+		where := map[string]string{}
+		for _, s := range w.issuer.rehearsed {
+			where[s.Names[0]] = s.CA.Directory
+		}
+		if where["a.example"] != cert.LetsEncryptStaging || where["b.example"] != "https://ca.example/dir" {
+			t.Errorf("rehearsed at %v, want staging for a public CA and the CA itself for a private one", where)
+		}
+		if entries, _ := os.ReadDir(w.certDir); len(entries) > 0 {
+			t.Errorf("CERT_DIR holds %v after a rehearsal", entries)
+		}
+		if len(w.hooks.calls) != 2 || !strings.HasPrefix(w.hooks.calls[0], "pre") || w.hooks.calls[1] != "post [] renewed [a.example] failed [b.example]" {
+			t.Errorf("hooks %q, want pre and post once and no deploy", w.hooks.calls)
+		}
+	})
+}
+
+func TestRehearsalHeedsTheCAsRetryAfter(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		w.issuer.fail["a.example"] = &cert.Error{Op: "order", Kind: cert.KindBusy, Err: errors.New("busy"), NotBefore: w.now().Add(time.Hour)}
+		w.manager().Rehearse(t.Context(), nil)
+		r := w.manager().Rehearse(t.Context(), nil)
+		if r.Certs[0].Held == "" || len(w.issuer.rehearsed) != 1 {
+			t.Errorf("after Retry-After: %+v with %d rehearsals, want it held and 1", r.Certs[0], len(w.issuer.rehearsed))
+		}
+	})
+}

@@ -1,0 +1,151 @@
+package renewal
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+
+	"github.com/sidecert/sidecert/internal/cert"
+	"github.com/sidecert/sidecert/internal/store"
+)
+
+// plan reads what is kept, without a change to anything.
+func (m *Manager) plan() (works []*work, lineages []cert.Lineage) {
+	lineages, _ = m.Store.Lineages() // one that cannot be read is met by whoever opens it
+	wishes, _ := m.Plan(lineages)
+	return worksOf(wishes), lineages
+}
+
+func worksOf(wishes []cert.Wish) []*work {
+	works := make([]*work, len(wishes))
+	for i, wish := range wishes {
+		works[i] = &work{spec: wish.Spec, name: wish.Lineage, book: wish.Lineage, adopted: wish.Adopted}
+		works[i].result.Cert = wish.Lineage
+	}
+	return works
+}
+
+// survey reads every lineage, mends what was interrupted or damaged, and puts placeholders where there is nothing.
+func (m *Manager) survey(ctx context.Context) []*work {
+	lineages := m.lineages(ctx)
+	wishes, left := m.Plan(lineages)
+	works := worksOf(wishes)
+	for i, w := range works {
+		w.lineage, w.result.Err = m.open(ctx, w)
+		if err := w.result.Err; err != nil {
+			text, hint := ErrorText(err)
+			m.warnOnce("open "+w.name, "certificate held: its files cannot be used", cert.AttrCert, w.name, cert.AttrErr, text, cert.AttrHint, hint)
+		} else {
+			m.warnOnce("open "+w.name, "")
+		}
+		m.welcome(w, wishes[i].Doubts)
+	}
+	m.tellUnkept(works, lineages, left)
+	return works
+}
+
+// lineages are all that can be read. What certbot, or a copy of its folder, has left in a bad state is mended first, since nobody knows
+// the names of a lineage that cannot be read.
+func (m *Manager) lineages(ctx context.Context) []cert.Lineage {
+	lineages, broken := m.Store.Lineages()
+	if !m.Adopt || len(broken) == 0 {
+		return lineages
+	}
+	for _, name := range slices.Sorted(maps.Keys(broken)) {
+		err := m.mend(ctx, name)
+		if err == nil {
+			_, err = m.Store.Lineage(name)
+		}
+		if err != nil && !m.configured(name) && errors.Is(err, store.ErrBroken) {
+			text, hint := ErrorText(err)
+			m.warnOnce("open "+name, "stored certificate cannot be used and is not renewed", cert.AttrCert, name, cert.AttrErr, text, cert.AttrHint, hint)
+		}
+	}
+	lineages, _ = m.Store.Lineages()
+	return lineages
+}
+
+func (m *Manager) configured(lineage string) bool {
+	return slices.ContainsFunc(m.Specs, func(s cert.Spec) bool { return s.Name == lineage })
+}
+
+// welcome tells once what was taken over from certbot, and what was taken otherwise than its conf says.
+func (m *Manager) welcome(w *work, doubts []cert.Doubt) {
+	if w.adopted && m.warned["adopted "+w.name] == "" && w.lineage.Issued() {
+		m.warned["adopted "+w.name] = "yes"
+		m.Log.Info("certificate of certbot adopted", cert.AttrCert, w.name, cert.AttrNames, w.spec.Names,
+			cert.AttrNotAfter, w.lineage.Leaf().NotAfter, cert.AttrCA, w.spec.CA.Directory)
+	}
+	for _, d := range doubts {
+		m.warnOnce("doubt "+w.name+" "+d.Text, d.Text, cert.AttrCert, w.name, cert.AttrHint, d.Hint)
+	}
+}
+
+// tellUnkept warns of what is stored and not renewed.
+func (m *Manager) tellUnkept(works []*work, lineages []cert.Lineage, left map[string]string) {
+	for _, l := range lineages {
+		kept := slices.ContainsFunc(works, func(w *work) bool { return w.name == l.Name })
+		switch {
+		case kept || !l.Issued():
+		case left[l.Name] != "":
+			m.warnOnce("unkept "+l.Name, "certificate is left to certbot", cert.AttrCert, l.Name, cert.AttrErr, left[l.Name],
+				cert.AttrNotAfter, l.Leaf().NotAfter, cert.AttrHint, "let a certbot renew it, or name what HTTP-01 can prove in DOMAINS")
+		default:
+			m.warnOnce("unkept "+l.Name, "stored certificate is not configured and not renewed", cert.AttrCert, l.Name, cert.AttrNames, l.Names(),
+				cert.AttrNotAfter, l.Leaf().NotAfter, cert.AttrHint, "name it in DOMAINS to keep it, or forget it by `sidecert delete "+l.Name+"` once no web server uses it")
+		}
+	}
+}
+
+// mend has the store put right what it can, and tells what it did.
+func (m *Manager) mend(ctx context.Context, name string) error {
+	did, err := m.Store.Mend(ctx, name)
+	if err == nil && did != "" {
+		m.Log.Info("files mended", cert.AttrCert, name, "did", did)
+		m.journal(cert.Event{Kind: cert.EventRepaired, Cert: name, Action: did})
+	}
+	return err
+}
+
+// open reads a lineage, with a placeholder where there is nothing yet.
+func (m *Manager) open(ctx context.Context, w *work) (cert.Lineage, error) {
+	if err := m.mend(ctx, w.name); err != nil {
+		return cert.Lineage{}, err
+	}
+	l, err := m.Store.Lineage(w.name)
+	if errors.Is(err, store.ErrBroken) {
+		m.warnOnce("broken "+w.name, "stored files are damaged, the certificate is ordered anew", cert.AttrCert, w.name, cert.AttrErr, err)
+		if l = (cert.Lineage{Name: w.name, Dir: l.Dir}); m.Store.Servable(w.name) {
+			return l, nil // what a web server can start with stays until there is better
+		}
+	} else if err != nil || l.Issued() || m.placeholderFits(l, w.spec) {
+		return l, err
+	}
+	if l, err = m.Store.Placeholder(ctx, w.name, w.spec.Names); err != nil {
+		return l, err
+	}
+	m.Log.Info("placeholder stored, so that the web server can start", cert.AttrCert, w.name, cert.AttrDir, l.Dir)
+	m.journal(cert.Event{Kind: cert.EventPlaceholder, Cert: w.name, Names: w.spec.Names})
+	return l, nil
+}
+
+func (m *Manager) placeholderFits(l cert.Lineage, s cert.Spec) bool {
+	return l.Placeholder && cert.SameNames(l.Names(), s.Names) && m.Now().Before(l.Leaf().NotAfter)
+}
+
+// Health looks which certificates have no files to serve. It changes nothing.
+func (m *Manager) Health() Health {
+	works, _ := m.plan()
+	return m.healthOf(works)
+}
+
+func (m *Manager) healthOf(works []*work) Health {
+	h := Health{Ready: true}
+	for _, w := range works {
+		if !m.Store.Servable(w.name) {
+			h.Missing = append(h.Missing, w.name)
+		}
+	}
+	return h
+}
