@@ -23,7 +23,7 @@ var certificatesCommand = command{
 	short: "list what is stored, served and due",
 	help: `Example: docker compose exec sidecert sidecert certificates example.org
 
-Lists every certificate that is configured or stored: its names, key, expiry, what each web container was last seen to serve, the next
+Lists every certificate that is configured, adopted from certbot, or stored: its names, key, expiry, what each web container was last seen to serve, the next
 renewal and why, the last failure. With a NAME it says all that is known of that one.
 
   --json  the same for programs; times in UTC (RFC 3339)
@@ -36,6 +36,8 @@ type listed struct {
 	Name        string     `json:"name"`
 	Names       []string   `json:"names"`
 	Configured  bool       `json:"configured"`
+	Adopted     bool       `json:"adopted,omitempty"` // certbot made it, and it is kept without being configured
+	Left        string     `json:"left,omitempty"`    // why it is left to certbot
 	Stored      bool       `json:"stored"`
 	Placeholder bool       `json:"placeholder,omitempty"`
 	KeyType     string     `json:"key_type,omitempty"`
@@ -57,7 +59,7 @@ type listed struct {
 	Versions    []stored   `json:"versions,omitempty"` // of a certificate asked for by name
 	Err         string     `json:"err,omitempty"`
 
-	// What the row was made of; spec is nil for what is stored but not configured, err why the lineage cannot be read.
+	// What the row was made of; spec is nil for what is stored but not kept, err why the lineage cannot be read.
 	lineage cert.Lineage
 	spec    *cert.Spec
 	err     error
@@ -100,7 +102,7 @@ func runCertificates(_ context.Context, in *invocation, flags *flag.FlagSet) err
 	if err != nil {
 		return err
 	}
-	all, err := list(s, c.Specs, in.now())
+	all, err := list(s, wishes(in, c), in.now())
 	if err != nil {
 		return err
 	}
@@ -126,35 +128,40 @@ func runCertificates(_ context.Context, in *invocation, flags *flag.FlagSet) err
 	return err
 }
 
-// list brings together what is configured, stored, served and tried.
-func list(s *store.Store, specs []cert.Spec, now time.Time) ([]listed, error) {
+// list brings together what is kept, stored, served and tried.
+func list(s *store.Store, wishes cert.Wishes, now time.Time) ([]listed, error) {
 	lineages, broken := s.Lineages()
 	targets, err := s.Targets()
 	if err != nil {
 		return nil, err
 	}
-	names := cert.Match(specs, lineages)
+	plan, left := wishes.Plan(lineages)
 	var all []listed
-	for i, spec := range specs {
-		l, err := s.Lineage(names[i])
-		all = append(all, describe(s, l, &spec, targets, now, err))
+	shown := map[string]bool{}
+	for _, wish := range plan {
+		l, err := s.Lineage(wish.Lineage)
+		row := describe(s, l, &wish.Spec, targets, now, err)
+		row.Configured, row.Adopted = !wish.Adopted, wish.Adopted
+		all, shown[wish.Lineage] = append(all, row), true
 	}
 	for _, l := range lineages {
-		if !slices.Contains(names, l.Name) {
-			all = append(all, describe(s, l, nil, targets, now, nil))
+		if !shown[l.Name] {
+			row := describe(s, l, nil, targets, now, nil)
+			row.Left = left[l.Name]
+			all = append(all, row)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(broken)) {
-		if !slices.Contains(names, name) {
+		if !shown[name] {
 			all = append(all, describe(s, cert.Lineage{Name: name}, nil, targets, now, broken[name]))
 		}
 	}
 	return all, nil
 }
 
-// describe makes a row; spec is nil for what is stored but not configured.
+// describe makes a row; spec is nil for what is stored but not kept.
 func describe(s *store.Store, l cert.Lineage, spec *cert.Spec, targets map[string]cert.TargetState, now time.Time, err error) listed {
-	row := listed{Name: l.Name, Names: l.Names(), Configured: spec != nil, Stored: l.Issued(), Placeholder: l.Placeholder, Path: l.Dir, Served: []servedAt{},
+	row := listed{Name: l.Name, Names: l.Names(), Stored: l.Issued(), Placeholder: l.Placeholder, Path: l.Dir, Served: []servedAt{},
 		lineage: l, spec: spec, err: err}
 	if spec != nil && !l.Issued() {
 		row.Names = spec.Names
@@ -358,7 +365,9 @@ func stateText(r listed, now time.Time) string {
 		return "configured, nothing stored yet"
 	case !now.Before(r.NotAfter):
 		return "EXPIRED"
-	case !r.Configured:
+	case r.Left != "":
+		return "left to certbot: " + r.Left
+	case !r.Configured && !r.Adopted:
 		return "not configured, not renewed"
 	case r.Unserved != "":
 		return "not served: " + r.Unserved

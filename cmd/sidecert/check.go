@@ -23,7 +23,7 @@ var checkCommand = command{
 	help: `Example: docker compose exec -T sidecert sidecert check
          sidecert check --warning 20d --critical 7d www.example.org:443
 
-A plugin for monitoring (Nagios and its kin): one line with performance data in days. Looks at every configured certificate, or at those
+A plugin for monitoring (Nagios and its kin): one line with performance data in days. Looks at every certificate that is kept, or at those
 named: how near its expiry is, whether it is there at all, and whether web containers were last seen to serve an older one.
 HOST:PORT is looked at from outside: a TLS connection as a browser makes it, from where the command runs.
 
@@ -92,7 +92,7 @@ func runCheck(ctx context.Context, in *invocation, flags *flag.FlagSet) error {
 		if err != nil {
 			return check.conclude(in, []finding{{level: levelUnknown, text: err.Error()}})
 		}
-		findings = append(findings, check.stored(s, c.Specs, names)...)
+		findings = append(findings, check.stored(s, wishes(in, c), names)...)
 		if mistakes != nil {
 			first, _, _ := strings.Cut(mistakes.Error(), "\n")
 			findings = append(findings, finding{level: levelCritical, text: "the configuration has mistakes, so that the daemon does not run: " + first})
@@ -101,9 +101,9 @@ func runCheck(ctx context.Context, in *invocation, flags *flag.FlagSet) error {
 	return check.conclude(in, findings)
 }
 
-// stored looks at the configured certificates, or at those named.
-func (c checker) stored(s *store.Store, specs []cert.Spec, names []string) []finding {
-	rows, err := list(s, specs, c.now)
+// stored looks at the certificates that are kept, or at those named.
+func (c checker) stored(s *store.Store, wishes cert.Wishes, names []string) []finding {
+	rows, err := list(s, wishes, c.now)
 	if err != nil {
 		return []finding{{level: levelUnknown, text: err.Error()}}
 	}
@@ -112,7 +112,7 @@ func (c checker) stored(s *store.Store, specs []cert.Spec, names []string) []fin
 			return []finding{{level: levelUnknown, text: err.Error()}}
 		}
 	} else {
-		rows = slices.DeleteFunc(rows, func(r listed) bool { return !r.Configured })
+		rows = slices.DeleteFunc(rows, func(r listed) bool { return !r.Configured && !r.Adopted })
 	}
 	var findings []finding
 	for _, row := range rows {

@@ -1,51 +1,35 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/sidecert/sidecert/internal/cert"
-	"github.com/sidecert/sidecert/internal/renewal"
 )
 
 // The daemon answers commands on a unix socket in STATE_DIR, which only those reach who may read the account keys anyway.
 // It works from `docker compose exec` and from another container with the same volume.
 const controlSocket = "control.sock"
 
-// verdict is what became of one certificate, as the socket tells it.
-type verdict struct {
-	Cert     string    `json:"cert"`
-	Obtained bool      `json:"obtained,omitempty"`
-	Why      string    `json:"why,omitempty"`
-	Held     string    `json:"held,omitempty"`
-	Next     time.Time `json:"next,omitzero"`
-	Err      string    `json:"err,omitempty"`
-	Hint     string    `json:"hint,omitempty"`
-	Unserved string    `json:"unserved,omitempty"`
-}
+// maxDeed is the size in bytes of the longest request: the names of a hundred certificates.
+const maxDeed = 64 << 10
 
-func verdicts(r renewal.Result) []verdict {
-	var all []verdict
-	for _, c := range r.Certs {
-		v := verdict{Cert: c.Cert, Obtained: c.Obtained, Why: string(c.Why), Held: c.Held, Next: c.Next, Unserved: c.Unserved, Hint: c.UnservedHint}
-		if c.Err != nil {
-			v.Err, v.Hint = renewal.ErrorText(c.Err)
-		}
-		all = append(all, v)
-	}
-	return all
+// told is a line of the daemon's answer: lines of its log while it is at work, and the answer at the end.
+type told struct {
+	Log    string  `json:"log,omitempty"`
+	Answer *answer `json:"answer,omitempty"`
 }
-
-// maxAsk is the size in bytes of the longest request: the names of a hundred certificates.
-const maxAsk = 64 << 10
 
 func (p *parts) serveControl(ctx context.Context) {
 	path := filepath.Join(p.config.StateDir, controlSocket)
@@ -55,61 +39,119 @@ func (p *parts) serveControl(ctx context.Context) {
 		err = os.Chmod(path, 0o600)
 	}
 	if err != nil {
-		p.log.Warn("`sidecert renew` cannot reach this daemon", cert.AttrErr, err)
+		p.log.Warn("commands cannot reach this daemon", cert.AttrErr, err)
 		return
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /renew", func(w http.ResponseWriter, r *http.Request) {
-		var ask renewal.Ask
-		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxAsk)).Decode(&ask); err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		result, err := p.manager.Renew(r.Context(), ask)
-		if err != nil {
-			http.Error(w, "the daemon is stopping", http.StatusServiceUnavailable)
-			return
-		}
-		json.NewEncoder(w).Encode(verdicts(result))
-	})
+	mux.HandleFunc("POST /deed", p.serveDeed)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
 	defer context.AfterFunc(ctx, func() { server.Close() })()
 	if err := server.Serve(listener); ctx.Err() == nil {
-		p.log.Warn("`sidecert renew` cannot reach this daemon", cert.AttrErr, err)
+		p.log.Warn("commands cannot reach this daemon", cert.AttrErr, err)
+	}
+}
+
+func (p *parts) serveDeed(w http.ResponseWriter, r *http.Request) {
+	var d deed
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxDeed)).Decode(&d); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	out := &lineWriter{to: w}
+	if d.Watch {
+		defer p.watchers.add(func(line []byte) { out.send(told{Log: string(bytes.TrimRight(line, "\n"))}) })()
+	}
+	a := p.perform(r.Context(), d, p.manager)
+	if r.Context().Err() != nil && a.Err != "" {
+		a = answer{Did: a.Did, Err: d.Kind + ": the daemon is stopping", Hint: "see `docker compose logs sidecert`; what was under way goes on at its next start"}
+	}
+	out.send(told{Answer: &a})
+}
+
+// lineWriter sends one JSON object a line, at once; log lines may come from several goroutines.
+type lineWriter struct {
+	mu sync.Mutex
+	to http.ResponseWriter
+}
+
+func (l *lineWriter) send(t told) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if json.NewEncoder(l.to).Encode(t) == nil {
+		http.NewResponseController(l.to).Flush()
+	}
+}
+
+// watchers get a copy of each line of the log.
+type watchers struct {
+	to io.Writer
+
+	mu   sync.Mutex
+	next int
+	all  map[int]func(line []byte)
+}
+
+func (w *watchers) Write(line []byte) (int, error) {
+	w.mu.Lock()
+	for _, tell := range w.all {
+		tell(line)
+	}
+	w.mu.Unlock()
+	return w.to.Write(line)
+}
+
+// add returns what ends the watch.
+func (w *watchers) add(tell func(line []byte)) (end func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.all == nil {
+		w.all = map[int]func([]byte){}
+	}
+	id := w.next
+	w.next++
+	w.all[id] = tell
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.all, id)
 	}
 }
 
 // errNoDaemon says that no daemon listens in STATE_DIR.
 var errNoDaemon = errors.New("no daemon is running")
 
-// askDaemon has the daemon do a pass.
-func askDaemon(ctx context.Context, stateDir string, ask renewal.Ask) ([]verdict, error) {
-	path := filepath.Join(stateDir, controlSocket)
-	conn, err := net.Dial("unix", path)
+// askDaemon has the daemon do a deed, and shows its log meanwhile if that is watched.
+func askDaemon(ctx context.Context, in *invocation, stateDir string, d deed) (answer, error) {
+	conn, err := net.Dial("unix", filepath.Join(stateDir, controlSocket))
 	if err != nil {
-		return nil, errNoDaemon
+		return answer{}, errNoDaemon
 	}
 	client := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}}
 	defer client.CloseIdleConnections()
-	body, err := json.Marshal(ask)
+	body, err := json.Marshal(d)
 	if err != nil {
-		return nil, err
+		return answer{}, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://sidecert/renew", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://sidecert/deed", bytes.NewReader(body))
 	if err != nil {
-		return nil, err
+		return answer{}, err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("ask the daemon: %w", err)
+		return answer{}, fmt.Errorf("ask the daemon: %w", err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("ask the daemon: %s", resp.Status)
+		return answer{}, fmt.Errorf("ask the daemon: %s", resp.Status)
 	}
-	var all []verdict
-	if err := json.NewDecoder(resp.Body).Decode(&all); err != nil {
-		return nil, fmt.Errorf("ask the daemon: %w", err)
+	for lines := json.NewDecoder(bufio.NewReader(resp.Body)); ; {
+		var t told
+		if err := lines.Decode(&t); err != nil {
+			return answer{}, &cert.Error{Op: "ask the daemon", Err: fmt.Errorf("it broke off: %w", err), Hint: "`docker compose logs sidecert` tells what it did"}
+		}
+		if t.Answer != nil {
+			return *t.Answer, nil
+		}
+		fmt.Fprintln(in.stderr, t.Log)
 	}
-	return all, nil
 }

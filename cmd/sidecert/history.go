@@ -99,6 +99,10 @@ func eventText(e cert.Event) string {
 		if e.Action != "" {
 			text += " after " + e.Action
 		}
+	case cert.EventRevoked:
+		return fmt.Sprintf("version %d revoked (%s)", e.Version, e.Action)
+	case cert.EventDeleted:
+		return "deleted"
 	default:
 		text = string(e.Kind)
 	}

@@ -30,7 +30,7 @@ func main() {
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
 	os.Exit(run(ctx, &invocation{
-		args: os.Args[1:], environ: os.Environ(), stdout: os.Stdout, stderr: os.Stderr,
+		args: os.Args[1:], environ: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		world: config.HostWorld(), now: time.Now,
 	}))
 }
@@ -39,6 +39,7 @@ func main() {
 type invocation struct {
 	args           []string
 	environ        []string
+	stdin          io.Reader
 	stdout, stderr io.Writer
 	world          config.World
 	now            func() time.Time
@@ -52,7 +53,10 @@ type command struct {
 
 // commands in the order in which help lists them. A function, for help lists itself.
 func commands() []command {
-	return []command{runCommand, certificatesCommand, renewCommand, historyCommand, checkCommand, healthcheckCommand, versionCommand, helpCommand}
+	return []command{
+		runCommand, certificatesCommand, renewCommand, doctorCommand, historyCommand, checkCommand,
+		revokeCommand, deleteCommand, accountCommand, healthcheckCommand, versionCommand, helpCommand,
+	}
 }
 
 // usageError is a mistake in the command line.
@@ -83,10 +87,20 @@ func run(ctx context.Context, in *invocation) int {
 	if !errors.Is(err, errSaid) {
 		fmt.Fprintf(in.stderr, "sidecert: error: %v\n", err)
 	}
-	if e, ok := errors.AsType[*cert.Error](err); ok && e.Hint != "" {
-		fmt.Fprintf(in.stderr, "sidecert: hint: %s\n", e.Hint)
+	if hint := hintOf(err); hint != "" {
+		fmt.Fprintf(in.stderr, "sidecert: hint: %s\n", hint)
 	}
 	return exitFailed
+}
+
+func hintOf(err error) string {
+	if e, ok := errors.AsType[*cert.Error](err); ok {
+		return e.Hint
+	}
+	if e, ok := errors.AsType[*hinted](err); ok {
+		return e.hint
+	}
+	return ""
 }
 
 // exitStatus is the end of a command that has said all itself.
@@ -115,7 +129,7 @@ func dispatch(ctx context.Context, in *invocation) error {
 	c := commands()[i]
 	flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	in = &invocation{in.args[1:], in.environ, in.stdout, in.stderr, in.world, in.now}
+	in = &invocation{in.args[1:], in.environ, in.stdin, in.stdout, in.stderr, in.world, in.now}
 	err := c.run(ctx, in, flags)
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprint(in.stdout, c.help)

@@ -6,6 +6,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -24,7 +25,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"sidecert": func() {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		defer stop()
-		os.Exit(run(ctx, &invocation{args: os.Args[1:], environ: os.Environ(), stdout: os.Stdout, stderr: os.Stderr, world: config.HostWorld(), now: time.Now}))
+		os.Exit(run(ctx, &invocation{args: os.Args[1:], environ: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, world: config.HostWorld(), now: time.Now}))
 	}})
 }
 
@@ -34,6 +35,7 @@ func TestScripts(t *testing.T) {
 		Setup: setup,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"serve": serve, "healthy": healthy, "orders": orders, "served": served, "signal": send, "root": root, "outside": outside,
+			"contact": contact,
 		},
 	})
 }
@@ -120,6 +122,18 @@ func served(ts *testscript.TestScript, _ bool, args []string) {
 // outside puts the web server's HTTPS address in $OUTSIDE.
 func outside(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Setenv("OUTSIDE", ts.Value("around").(*around).web.Address())
+}
+
+// contact waits until the account's contact is stored as one that the CA was told: contact ADDRESS.
+func contact(ts *testscript.TestScript, _ bool, args []string) {
+	poll(ts, "the contact is "+args[0], func() bool {
+		files, _ := filepath.Glob(filepath.Join(ts.Getenv("STATE_DIR"), "accounts", "*", "account.json"))
+		if len(files) != 1 {
+			return false
+		}
+		data, err := os.ReadFile(files[0])
+		return err == nil && strings.Contains(string(data), `"contact": "`+args[0]+`"`)
+	})
 }
 
 // root writes the root that the CA's chains lead to: root FILE.

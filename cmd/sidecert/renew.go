@@ -2,82 +2,77 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"time"
 
-	"github.com/sidecert/sidecert/internal/cert"
-	"github.com/sidecert/sidecert/internal/config"
 	"github.com/sidecert/sidecert/internal/renewal"
-	"github.com/sidecert/sidecert/internal/store"
 )
 
 var renewCommand = command{
 	name:  "renew",
 	short: "renew now what is due",
 	help: `Example: docker compose exec sidecert sidecert renew example.org
+         docker compose exec sidecert sidecert renew --dry-run
 
-Looks at every configured certificate now, orders what is missing or due, and reloads the web containers. A NAME passes over our own
-waiting time after failures, never over the CA's Retry-After or the guard of its rate limits. With the daemon running, the daemon
-does it; without, the command does.
+Looks at every certificate now, orders what is missing or due, and reloads the web containers. A NAME passes over our own waiting time
+after failures, never over the CA's Retry-After or the guard of its rate limits. With the daemon running, the daemon does it; without,
+the command does.
 
-  --force  order it (with no NAME: all) whether it is due or not, past the guard. Mind that Let's Encrypt gives 5 certificates for the
-           same names in 7 days
+  --force    order it (with no NAME: all) whether it is due or not, past the guard. Mind that Let's Encrypt gives 5 certificates for the
+             same names in 7 days
+  --dry-run  make a whole order at the CA's staging directory (at the CA itself if it is a private one), run PRE_HOOK and POST_HOOK,
+             and keep nothing: no file in CERT_DIR changes, no web container is told, no authorization is left pending
 `,
 	run: runRenew,
 }
 
 func runRenew(ctx context.Context, in *invocation, flags *flag.FlagSet) error {
-	force := flags.Bool("force", false, "")
+	force, dry := flags.Bool("force", false, ""), flags.Bool("dry-run", false, "")
 	names, err := parse(in, flags)
 	if err != nil {
 		return err
 	}
-	c, _, err := config.Parse(in.environ, in.world)
+	if *force && *dry {
+		return &usageError{"--force and --dry-run do not go together", "a dry run makes an order whether one is due or not"}
+	}
+	d := deed{Kind: "renew", Renew: renewal.Ask{Names: names, Force: *force}}
+	if *dry {
+		d.Kind = "rehearse"
+	}
+	a, err := do(ctx, in, d)
+	if err == nil {
+		err = a.failure()
+	}
 	if err != nil {
 		return err
 	}
-	all, err := renew(ctx, in, c, renewal.Ask{Names: names, Force: *force})
-	if err != nil {
-		return err
+	if *dry {
+		return tellRehearsal(in.stdout, a.Certs, in.now())
 	}
-	return tell(in.stdout, all, in.now())
+	return tell(in.stdout, a.Certs, in.now())
 }
 
-// settling is how long a daemon may take from its lock to its socket, or back.
-const settling = 5 * time.Second
-
-// renew has the daemon do it, and does it in this process where there is none.
-func renew(ctx context.Context, in *invocation, c config.Config, ask renewal.Ask) ([]verdict, error) {
-	all, err := askDaemon(ctx, c.StateDir, ask)
-	if !errors.Is(err, errNoDaemon) {
-		return all, err
+// tellRehearsal says in a line each how a dry run went.
+func tellRehearsal(w io.Writer, all []verdict, now time.Time) error {
+	var failed error
+	for _, v := range all {
+		switch {
+		case v.Held != "":
+			failed = errSaid
+			fmt.Fprintf(w, "%s: dry run held: %s; %s\n", v.Cert, v.Held, when(v.Next, now))
+		case v.Err != "":
+			failed = errSaid
+			fmt.Fprintf(w, "%s: dry run failed: %s\n", v.Cert, v.Err)
+		default:
+			fmt.Fprintf(w, "%s: dry run succeeded at %s\n", v.Cert, v.CA)
+		}
+		if v.Hint != "" {
+			fmt.Fprintf(w, "  hint: %s\n", v.Hint)
+		}
 	}
-	p, err := wire(in)
-	if err != nil {
-		return nil, err
-	}
-	for end := time.Now().Add(settling); ; {
-		lead, err := p.store.Lead()
-		if err == nil {
-			defer lead.Close()
-			return verdicts(p.manager.Once(ctx, ask)), nil
-		}
-		if !errors.Is(err, store.ErrLocked) {
-			return nil, err
-		}
-		all, err := askDaemon(ctx, c.StateDir, ask)
-		if !errors.Is(err, errNoDaemon) {
-			return all, err
-		}
-		if time.Now().After(end) {
-			return nil, &cert.Error{Op: "renew", Err: errors.New("another sidecert keeps this CERT_DIR and does not answer in this STATE_DIR"),
-				Hint: "run the command in the container of the daemon: docker compose exec sidecert sidecert renew"}
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
+	return failed
 }
 
 // tell says in a line each what became of the certificates, and fails if one that is wanted was not obtained, or is not served.

@@ -36,8 +36,14 @@ to it that the web containers serve them. SIGHUP: look at everything now. SIGTER
 	},
 }
 
+// kept is how many certificates there are to keep, configured or adopted.
+func (p *parts) kept() int {
+	wishes, _ := p.plan()
+	return len(wishes)
+}
+
 func (p *parts) daemon(ctx context.Context) error {
-	p.log.Info("sidecert started", cert.AttrVersion, version, "certs", len(p.config.Specs), cert.AttrDir, p.config.CertDir)
+	p.log.Info("sidecert started", cert.AttrVersion, version, "certs", p.kept(), cert.AttrDir, p.config.CertDir)
 	defer p.log.Info("sidecert stopped")
 	p.beat(renewal.Health{}) // what an earlier run found may not hold for this configuration
 	hangup := make(chan os.Signal, 1)
@@ -56,6 +62,7 @@ func (p *parts) daemon(ctx context.Context) error {
 	helpers.Go(func() { p.lookOnHangup(ctx, hangup) })
 	helpers.Go(func() { p.lookOnChange(ctx) })
 	helpers.Go(func() { p.serveControl(ctx) })
+	helpers.Go(func() { p.updateContacts(ctx) })
 	err = p.manager.Run(ctx)
 	cancel()
 	return ended(ctx, err)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"github.com/sidecert/sidecert/internal/cert"
 	"github.com/sidecert/sidecert/internal/config"
 	"github.com/sidecert/sidecert/internal/docker"
+	"github.com/sidecert/sidecert/internal/hook"
 	"github.com/sidecert/sidecert/internal/reload"
 	"github.com/sidecert/sidecert/internal/renewal"
 	"github.com/sidecert/sidecert/internal/report"
@@ -24,7 +27,11 @@ type parts struct {
 	log     *slog.Logger
 	store   *store.Store
 	engine  *docker.Engine
+	issuer  *acme.Issuer
+	web     *reload.Reloader
 	manager *renewal.Manager
+	// watchers is what the log is written to.
+	watchers *watchers
 }
 
 // wire builds everything from the environment. It returns config.Mistakes, with nothing built, if there are any.
@@ -33,7 +40,10 @@ func wire(in *invocation) (*parts, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &parts{config: c, log: logger(in.stderr, c)}
+	p, err := build(in, c)
+	if err != nil {
+		return nil, err
+	}
 	for _, n := range notices {
 		p.log.Log(context.Background(), n.Level, n.Text, "variable", n.Variable)
 	}
@@ -42,6 +52,14 @@ func wire(in *invocation) (*parts, error) {
 			p.log.Warn("time zone is unknown, the log is in UTC", "variable", "TZ", "value", tz, cert.AttrHint, "write e.g. TZ=Europe/Berlin")
 		}
 	}
+	return p, nil
+}
+
+// build makes the parts of what there is of a configuration, mistakes or not, and touches nothing.
+func build(in *invocation, c config.Config) (*parts, error) {
+	p := &parts{config: c, watchers: &watchers{to: in.stderr}}
+	p.log = logger(p.watchers, c)
+	var err error
 	if p.store, err = openStore(in, c); err != nil {
 		return nil, err
 	}
@@ -49,16 +67,50 @@ func wire(in *invocation) (*parts, error) {
 	if err != nil {
 		return nil, err
 	}
-	reloader := reload.New(reload.Config{Engine: p.engine, Project: c.Project, Memory: p.store, Now: in.now, Log: p.log})
-	issuer := acme.New(acme.Config{
-		Accounts: p.store, Preflight: acme.PreflightMode(c.Preflight), Upstreams: reloader.Upstreams, Managed: managed(c.Specs),
+	p.web = reload.New(reload.Config{
+		Engine: p.engine, Project: c.Project, Memory: p.store, CertDir: c.CertDir, StateDir: c.StateDir, Now: in.now, Log: p.log,
+	})
+	p.issuer = acme.New(acme.Config{
+		Accounts: p.store, Preflight: acme.PreflightMode(c.Preflight), Upstreams: p.web.Upstreams, Managed: p.managed,
 		Now: in.now, Log: p.log, UserAgent: "sidecert/" + version,
 	})
 	p.manager = renewal.New(renewal.Config{
-		Specs: c.Specs, Store: p.store, Issuer: issuer, Reloader: reloader,
+		Wishes: wishes(in, c), Store: p.store, Issuer: p.issuer, Reloader: p.web, Hooks: hooks(in, c, p.log),
 		EnforcePreflight: c.Preflight == config.PreflightEnforce, Beat: p.beat, Now: in.now, Log: p.log,
 	})
 	return p, nil
+}
+
+// wishes are what the configuration asks for.
+func wishes(in *invocation, c config.Config) cert.Wishes {
+	return cert.Wishes{
+		Specs: c.Specs,
+		Adopt: c.Adopt,
+		General: func(lineage string) cert.Spec {
+			spec := c.General
+			spec.Verify = c.VerifyFor(lineage)
+			return spec
+		},
+		Mounted: func(webroot string) bool {
+			info, err := os.Stat(webroot)
+			return err == nil && info.IsDir() && (!in.world.InContainer || in.world.Mounted(webroot))
+		},
+	}
+}
+
+// plan is what is kept, as the store is now.
+func (p *parts) plan() ([]cert.Wish, map[string]string) {
+	lineages, _ := p.store.Lineages()
+	return p.manager.Plan(lineages)
+}
+
+// hooks run in this container; those of certbot's own folders only where its certificates are adopted.
+func hooks(in *invocation, c config.Config, log *slog.Logger) renewal.Hooks {
+	h := hook.Config{Pre: c.Hooks.Pre, Deploy: c.Hooks.Deploy, Post: c.Hooks.Post, Environ: c.HookEnviron(in.environ), Log: log}
+	if c.Adopt {
+		h.Dir = filepath.Join(c.CertDir, "renewal-hooks")
+	}
+	return hook.New(h)
 }
 
 func zone(environ []string) string {
@@ -77,10 +129,9 @@ func openStore(in *invocation, c config.Config) (*store.Store, error) {
 }
 
 // managed reports whether a name is in one of our certificates.
-func managed(specs []cert.Spec) func(string) bool {
-	return func(name string) bool {
-		return slices.ContainsFunc(specs, func(s cert.Spec) bool { return slices.Contains(s.Names, name) })
-	}
+func (p *parts) managed(name string) bool {
+	wishes, _ := p.plan()
+	return slices.ContainsFunc(wishes, func(w cert.Wish) bool { return slices.Contains(w.Spec.Names, name) })
 }
 
 // beat puts a sign of life where `sidecert healthcheck` looks.
