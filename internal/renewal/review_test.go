@@ -136,25 +136,31 @@ func TestKillAfterTheCertificateWasStoredIsNoFailure(t *testing.T) {
 	})
 }
 
-func TestDamagedSoleVersionIsOrderedAnewWhileItIsServed(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		w := newWorld(t, "a.example")
-		w.once(Ask{})
-		if err := os.Truncate(filepath.Join(w.certDir, "archive/a.example/cert1.pem"), 0); err != nil {
-			t.Fatal(err)
-		}
-		m := w.manager()
-		if h := m.Health(); len(h.Missing) > 0 {
-			t.Errorf("health misses %v although nginx can start with it", h.Missing)
-		}
-		w.once(Ask{})
-		if l := w.lineage("a.example"); !l.Issued() || l.Number != 2 {
-			t.Errorf("version %d is live, want 2, ordered anew", l.Number)
-		}
-		if !strings.Contains(w.log.String(), "stored files are damaged") {
-			t.Error("the log does not tell of the damage")
-		}
-	})
+func TestDamagedSoleVersionIsMendedOrOrderedAnewWhileItIsServed(t *testing.T) {
+	for file, want := range map[string]string{"cert1.pem": "files mended", "privkey1.pem": "stored files are damaged"} {
+		t.Run(file, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, "a.example")
+				w.once(Ask{})
+				if err := os.Truncate(filepath.Join(w.certDir, "archive/a.example", file), 0); err != nil {
+					t.Fatal(err)
+				}
+				if h := w.manager().Health(); file == "cert1.pem" && len(h.Missing) > 0 {
+					t.Errorf("health misses %v although nginx can start with it", h.Missing)
+				}
+				w.once(Ask{})
+				if l := w.lineage("a.example"); !l.Issued() || l.Number != 2 {
+					t.Errorf("version %d is live, want 2", l.Number)
+				}
+				if !strings.Contains(w.log.String(), want) {
+					t.Errorf("the log lacks %q:\n%s", want, w.log)
+				}
+				if orders := map[string]int{"cert1.pem": 1, "privkey1.pem": 2}[file]; w.issuer.count() != orders {
+					t.Errorf("%d orders, want %d: what can be mended is not ordered", w.issuer.count(), orders)
+				}
+			})
+		})
+	}
 }
 
 func TestHealthMissesOnlyWhatAWebServerCannotStartWith(t *testing.T) {

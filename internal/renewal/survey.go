@@ -57,7 +57,7 @@ func (m *Manager) lineages(ctx context.Context) []cert.Lineage {
 		if err == nil {
 			_, err = m.Store.Lineage(name)
 		}
-		if err != nil && !m.configured(name) && errors.Is(err, store.ErrBroken) {
+		if err != nil && !m.configured(name) && !errors.Is(err, store.ErrForeign) {
 			text, hint := ErrorText(err)
 			m.warnOnce("open "+name, "stored certificate cannot be used and is not renewed", cert.AttrCert, name, cert.AttrErr, text, cert.AttrHint, hint)
 		}

@@ -66,8 +66,8 @@ func (s *Store) mayDelete(name string) error {
 	if info, err := s.certs.Lstat(path.Join("live", name)); err == nil && info.Mode()&fs.ModeSymlink != 0 {
 		return nil // the link alone goes
 	}
-	if _, err := s.live(name); errors.Is(err, errNotOurs) {
-		return &cert.Error{Op: "delete", Name: name, Kind: cert.KindPerson, Err: errNotOurs,
+	if _, err := s.live(name); errors.Is(err, ErrForeign) {
+		return &cert.Error{Op: "delete", Name: name, Kind: cert.KindPerson, Err: ErrForeign,
 			Hint: fmt.Sprintf("if nothing needs %s any more, remove it by hand", path.Join(s.CertDir, "live", name))}
 	}
 	return nil

@@ -66,7 +66,7 @@ func TestDeleteOfWhatIsNoLineageIsRefused(t *testing.T) {
 	for file, data := range files {
 		write(t, filepath.Join(dir, "live/mine", file+".pem"), string(data))
 	}
-	if err := s.Delete(t.Context(), "mine"); !errors.Is(err, errNotOurs) || hintOf(err) == "" {
+	if err := s.Delete(t.Context(), "mine"); !errors.Is(err, ErrForeign) || hintOf(err) == "" {
 		t.Errorf("Delete() of a person's own certificate = %v, want a refusal", err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "live/mine/privkey.pem")); err != nil {

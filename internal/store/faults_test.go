@@ -390,6 +390,9 @@ func TestSoleVersionIsNeverTakenFromTheWebServer(t *testing.T) {
 	if err := os.Truncate(filepath.Join(dir, "archive/example.org/cert1.pem"), 0); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Remove(filepath.Join(dir, "renewal/example.org.conf")); err != nil { // with it the pair would be stored anew
+		t.Fatal(err)
+	}
 	for range 2 {
 		if _, err := s.Mend(t.Context(), "example.org"); err != nil {
 			t.Fatal(err)
@@ -409,6 +412,24 @@ func TestSoleVersionIsNeverTakenFromTheWebServer(t *testing.T) {
 	}
 	if l := save(t, s, bundle()); l.Number != 2 {
 		t.Errorf("the next certificate is version %d, want 2", l.Number)
+	}
+}
+
+func TestSoleVersionThatLacksWhatThePairHasIsStoredAnew(t *testing.T) {
+	for _, file := range []string{"cert1.pem", "chain1.pem"} {
+		dir := t.TempDir()
+		s := open(t, dir, t.TempDir())
+		first := save(t, s, bundle())
+		if err := os.Remove(filepath.Join(dir, "archive/example.org", file)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Mend(t.Context(), "example.org"); err != nil {
+			t.Fatal(err)
+		}
+		l, err := s.Lineage("example.org")
+		if err != nil || l.Number != 2 || l.Fingerprint() != first.Fingerprint() || !cert.Fits(l.Key, l.Leaf()) {
+			t.Errorf("without %s: version %d, %v; want the same certificate and key as version 2", file, l.Number, err)
+		}
 	}
 }
 

@@ -40,7 +40,7 @@ func (s *Store) Lineages() (lineages []cert.Lineage, errs map[string]error) {
 
 func (s *Store) nothingError(name string) error {
 	return &cert.Error{Op: "read lineage", Name: name, Kind: cert.KindPerson,
-		Err:  fmt.Errorf("renewal/%s.conf has no certificate in live/ or archive/: %w", name, fs.ErrNotExist),
+		Err: fmt.Errorf("renewal/%s.conf has no certificate in live/ or archive/: %w", name, fs.ErrNotExist),
 		Hint: fmt.Sprintf("restore %s and %s from a backup, or forget it: `sidecert delete %s`",
 			path.Join(s.CertDir, "live", name), path.Join(s.CertDir, "archive", name), name)}
 }
@@ -113,8 +113,8 @@ type version struct {
 	astray, copies bool
 }
 
-// errNotOurs says that live/NAME has files which neither we nor certbot put there.
-var errNotOurs = errors.New("the files there are neither sidecert's nor certbot's")
+// ErrForeign says that live/NAME has files which neither we nor certbot put there.
+var ErrForeign = errors.New("the files there are neither sidecert's nor certbot's")
 
 // ErrBroken says that live/NAME does not show one whole version and archive/NAME has none either.
 var ErrBroken = errors.New("the four files are not of one whole version")
@@ -123,7 +123,7 @@ var ErrBroken = errors.New("the four files are not of one whole version")
 // may be absolute, for another place of the volume, or copies.
 func (s *Store) live(name string) (version, error) {
 	if info, err := s.certs.Lstat(path.Join("live", name)); err == nil && !info.IsDir() {
-		return version{}, s.liveError(name, errNotOurs) // a link to another lineage's, say
+		return version{}, s.liveError(name, ErrForeign) // a link to another lineage's, say
 	}
 	numbers := map[int]bool{}
 	plain, missing, absolute := 0, 0, false
@@ -138,7 +138,7 @@ func (s *Store) live(name string) (version, error) {
 		case info.Mode().IsRegular():
 			plain++
 		case info.Mode()&fs.ModeSymlink == 0:
-			return version{}, s.liveError(name, errNotOurs)
+			return version{}, s.liveError(name, ErrForeign)
 		default:
 			target, err := s.certs.Readlink(link)
 			if err != nil {
@@ -184,9 +184,9 @@ func (s *Store) livePlain(name string, plain int) (version, error) {
 		return version{}, s.liveError(name, fmt.Errorf("%w: some are no links", ErrBroken))
 	}
 	if err != nil {
-		return version{}, s.liveError(name, fmt.Errorf("%w: %w", errNotOurs, err))
+		return version{}, s.liveError(name, fmt.Errorf("%w: %w", ErrForeign, err))
 	}
-	return version{}, s.liveError(name, errNotOurs)
+	return version{}, s.liveError(name, ErrForeign)
 }
 
 // livePair reads the key and the chain that a web server would, whatever the other two files hold.

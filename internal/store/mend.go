@@ -45,12 +45,12 @@ func (s *Store) Mend(ctx context.Context, name string) (did string, err error) {
 func (s *Store) mend(name string, note func(string, error) error) error {
 	live, err := s.live(name)
 	if errors.Is(err, ErrBroken) {
-		n, errStored := s.storePlain(name)
+		n, errStored := s.storeShown(name)
 		if errStored != nil {
 			return errStored
 		}
 		if n > 0 {
-			note(fmt.Sprintf("stored the plain files of live/%s as version %d", name, n), nil)
+			note(fmt.Sprintf("stored the pair that live/%s shows as version %d", name, n), nil)
 			live, err = s.live(name)
 		}
 	}
@@ -117,10 +117,12 @@ func (s *Store) canLink() bool {
 	return can
 }
 
-// storePlain stores what stands in live/NAME as plain files, if it is a whole pair that no version holds: somebody has copied a
-// lineage without its links, or put a renewed certificate in by hand. Without a renewal configuration it is a person's own.
-func (s *Store) storePlain(name string) (n int, err error) {
-	if !exists(s.certs, confName(name)) || !s.hasPlain(name) {
+// storeShown stores the pair that live/NAME shows, if it is whole and no version holds it: somebody has copied a lineage without its
+// links, or put a renewed certificate in by hand, or the sole version has lost cert.pem or chain.pem, which the pair replaces. Without
+// a renewal configuration it is a person's own.
+func (s *Store) storeShown(name string) (n int, err error) {
+	whole := func(n int) bool { _, err := s.version(name, n); return err == nil }
+	if !exists(s.certs, confName(name)) || !s.hasPlain(name) && slices.ContainsFunc(s.numbers(name), whole) {
 		return 0, nil
 	}
 	pair, err := s.livePair(name)
