@@ -35,7 +35,7 @@ func TestScripts(t *testing.T) {
 		Setup: setup,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"serve": serve, "healthy": healthy, "orders": orders, "served": served, "signal": send, "root": root, "outside": outside,
-			"contact": contact,
+			"contact": contact, "probing": probing, "examine": examine,
 		},
 	})
 }
@@ -134,6 +134,21 @@ func contact(ts *testscript.TestScript, _ bool, args []string) {
 		data, err := os.ReadFile(files[0])
 		return err == nil && strings.Contains(string(data), `"contact": "`+args[0]+`"`)
 	})
+}
+
+// probing waits until a test file for the web server is in the webroot.
+func probing(ts *testscript.TestScript, _ bool, _ []string) {
+	poll(ts, "the challenge path is probed", func() bool {
+		files, _ := filepath.Glob(filepath.Join(ts.Getenv("WEBROOT"), ".well-known", "acme-challenge", "sidecert-*"))
+		return len(files) > 0
+	})
+}
+
+// examine runs the doctor, however it ends: examine [--problems] [NAME…].
+func examine(ts *testscript.TestScript, _ bool, args []string) {
+	if err := ts.Exec("sidecert", append([]string{"doctor"}, args...)...); err != nil {
+		ts.Logf("doctor: %v", err)
+	}
 }
 
 // root writes the root that the CA's chains lead to: root FILE.
