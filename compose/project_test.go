@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -84,11 +85,15 @@ func newProject(t *testing.T, domain string, files ...string) *project {
 	if err := images(); err != nil {
 		t.Fatalf("build images: %v", err)
 	}
+	testdata, err := filepath.Abs("testdata") // relative paths in a compose file begin at the first one's folder
+	if err != nil {
+		t.Fatal(err)
+	}
 	random := make([]byte, 4)
 	rand.Read(random)
 	p := &project{
 		t: t, name: "sidecert-test-" + hex.EncodeToString(random), files: files, domain: domain,
-		environ: []string{"DOMAIN=" + domain, "EMAIL=", "HTTP_PORT=0", "HTTPS_PORT=0", "PEBBLE_PORT=0"}, // 0: any free port
+		environ: []string{"DOMAIN=" + domain, "EMAIL=", "HTTP_PORT=0", "HTTPS_PORT=0", "PEBBLE_PORT=0", "TESTDATA=" + testdata}, // 0: any free port
 	}
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(t.Context())
@@ -155,7 +160,7 @@ type container struct {
 		RW                bool
 	}
 	NetworkSettings struct {
-		Ports map[string][]struct{ HostPort string }
+		Ports map[string][]struct{ HostIP, HostPort string }
 	}
 }
 
@@ -207,16 +212,22 @@ func (p *project) address(service, port string) (string, error) {
 	if len(published) == 0 {
 		return "", fmt.Errorf("%s does not publish port %s: it is %s", service, port, c.State.Status)
 	}
-	return net.JoinHostPort("127.0.0.1", published[0].HostPort), nil
+	host := published[0].HostIP
+	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, published[0].HostPort), nil
 }
 
 // served is the chain that web shows for the domain.
-func (p *project) served() ([]*x509.Certificate, error) {
-	addr, err := p.address("web", "443")
+func (p *project) served() ([]*x509.Certificate, error) { return p.servedBy("web", p.domain) }
+
+func (p *project) servedBy(service, domain string) ([]*x509.Certificate, error) {
+	addr, err := p.address(service, "443")
 	if err != nil {
 		return nil, err
 	}
-	dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: 5 * time.Second}, Config: &tls.Config{ServerName: p.domain, InsecureSkipVerify: true}}
+	dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: 5 * time.Second}, Config: &tls.Config{ServerName: domain, InsecureSkipVerify: true}}
 	conn, err := dialer.DialContext(p.t.Context(), "tcp", addr)
 	if err != nil {
 		return nil, err
@@ -230,7 +241,9 @@ func isPlaceholder(c *x509.Certificate) bool {
 }
 
 // trusted verifies a chain for the domain by the root that Pebble made at its start.
-func (p *project) trusted(chain []*x509.Certificate) error {
+func (p *project) trusted(chain []*x509.Certificate) error { return p.trustedFor(p.domain, chain) }
+
+func (p *project) trustedFor(domain string, chain []*x509.Certificate) error {
 	addr, err := p.address("pebble", "15000")
 	if err != nil {
 		return err
@@ -245,7 +258,7 @@ func (p *project) trusted(chain []*x509.Certificate) error {
 	if err != nil {
 		return err
 	}
-	options := x509.VerifyOptions{DNSName: p.domain, Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool()}
+	options := x509.VerifyOptions{DNSName: domain, Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool()}
 	if !options.Roots.AppendCertsFromPEM(root) {
 		return fmt.Errorf("Pebble's root is none: %q", root)
 	}
