@@ -227,7 +227,11 @@ func (c checker) conclude(in *invocation, findings []finding) error {
 	case nearest.leaf == nil:
 		worst, text = levelUnknown, "there is nothing to check"
 	default:
-		text = fmt.Sprintf("%d certificates, the first to expire is %s in %s", len(findings), nearest.name, span(nearest.leaf.NotAfter.Sub(c.now)))
+		count := fmt.Sprintf("%d certificates", len(findings))
+		if len(findings) == 1 {
+			count = "1 certificate"
+		}
+		text = fmt.Sprintf("%s, the first to expire is %s in %s", count, nearest.name, span(nearest.leaf.NotAfter.Sub(c.now)))
 	}
 	line := fmt.Sprintf("SIDECERT %s: %s", worst, strings.ReplaceAll(text, "|", "/")) // "|" begins the performance data
 	if len(data) > 0 {

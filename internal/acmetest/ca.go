@@ -72,6 +72,8 @@ type CA struct {
 	server *http.Server
 	counts counter
 	pebble atomic.Pointer[pebble]
+	// turn is held alone by requests for authorizations, see inTurn.
+	turn sync.RWMutex
 }
 
 // pebble is everything that the CA forgets in a restart.
@@ -143,6 +145,8 @@ func (c *CA) Revoked(leaf *x509.Certificate) int {
 
 // Authorizations are the numbers of an account's authorizations by status; its key tells which account.
 func (c *CA) Authorizations(account crypto.PublicKey) (map[string]int, error) {
+	c.turn.RLock()
+	defer c.turn.RUnlock()
 	store := c.pebble.Load().store
 	known, err := store.GetAccountByKey(account)
 	if err != nil {
@@ -233,11 +237,26 @@ func (c *CA) handler() http.Handler {
 	var api http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c.pebble.Load().api.ServeHTTP(w, r)
 	})
-	api = c.counts.certificates(api)
+	api = c.counts.certificates(c.inTurn(api))
 	if c.config.Wrap != nil {
 		api = c.config.Wrap(api)
 	}
 	return c.counts.all(api)
+}
+
+// inTurn keeps Pebble from locking itself up: for a request about an authorization it locks that and then its store, for others
+// the store and then the authorizations in it.
+func (c *CA) inTurn(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if Kind(r.URL.Path) == "authorization" {
+			c.turn.Lock()
+			defer c.turn.Unlock()
+		} else {
+			c.turn.RLock()
+			defer c.turn.RUnlock()
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func tlsConfig(pair cert.Bundle) *tls.Config {

@@ -2,6 +2,8 @@ package config
 
 import (
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/sidecert/sidecert/internal/cert"
@@ -154,5 +156,19 @@ func TestVerifySpeaksOfAdoptedCertificates(t *testing.T) {
 	c, _, _ = Parse([]string{"VERIFY=off"}, certbotsWorld())
 	if !c.VerifyFor("old").Off || !c.General.Verify.Off {
 		t.Error("VERIFY=off holds for no certificate that is adopted")
+	}
+}
+
+func TestNameOfAPrivateCAIsNoMistakeWhileAConfMayNameThatCA(t *testing.T) {
+	env := []string{"RELOAD=web", "DOMAINS=a.internal"}
+	c, notices, err := Parse(env, certbotsWorld())
+	if err != nil || len(c.Specs) != 1 {
+		t.Fatalf("Parse() = %v with %d certificates, want one and no mistake", err, len(c.Specs))
+	}
+	if !slices.ContainsFunc(notices, func(n Notice) bool { return strings.Contains(n.Text, "unless certbot had it from a CA of your own") }) {
+		t.Errorf("notices %+v say nothing of the name", notices)
+	}
+	if _, _, err := Parse(append(env, "ACME_CA=letsencrypt"), certbotsWorld()); err == nil {
+		t.Error("with the CA named it is no mistake")
 	}
 }

@@ -240,6 +240,10 @@ func (p *parser) name(d *draft, text string) (string, bool) {
 	name, err := canonical(text)
 	if err == nil {
 		err = certifiable(name, d.spec.CA, d.spec.Profile, d.profileVariable())
+		if err != nil && p.adopting && d.spec.Open.CA { // the conf of one that certbot made may name a CA of its own
+			p.warn(d.variable, "%s %v, unless certbot had it from a CA of your own", name, err)
+			err = nil
+		}
 	}
 	if err != nil {
 		p.wrong(d.variable, text, "%v", err)
