@@ -15,7 +15,8 @@ RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -tags tim
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /out/sidecert /usr/local/bin/sidecert
-ENV PATH=/usr/local/bin
+# Only the first is there; images built on this one may have programs for hooks in the others.
+ENV PATH=/usr/local/bin:/usr/bin:/bin
 # No VOLUME: it would hide from sidecert, and from you, that a folder is on no volume of its own.
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 CMD ["sidecert", "healthcheck"]
 ENTRYPOINT ["sidecert"]

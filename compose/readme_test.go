@@ -1,6 +1,8 @@
 package compose_test
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -44,4 +46,67 @@ func block(t *testing.T, markdown, language string) string {
 		t.Fatalf("the README has no block of %s", language)
 	}
 	return text + "\n"
+}
+
+// The README's image with a shell is built as it stands there, and its hook runs in it.
+func TestHookRunsInTheREADMEsImageWithAShell(t *testing.T) {
+	requireDocker(t)
+	if err := images(); err != nil {
+		t.Fatalf("build images: %v", err)
+	}
+	if err := busybox(t); err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hook := regexp.MustCompile("`(DEPLOY_HOOK: .*?)` works").FindSubmatch(readme)
+	if hook == nil {
+		t.Fatal("the README has no DEPLOY_HOOK that works")
+	}
+	dir := t.TempDir()
+	dockerfile, override := filepath.Join(dir, "Dockerfile"), filepath.Join(dir, "hooks.yaml")
+	if err := os.WriteFile(dockerfile, []byte(block(t, string(readme), "dockerfile")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(override, fmt.Appendf(nil, hooksYAML, hook[1]), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := run(t.Context(), nil, "docker", "build", "--quiet", "--tag", "sidecert-test-hooks", dir); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { run(context.Background(), nil, "docker", "image", "rm", "sidecert-test-hooks") })
+	p := newProject(t, "site.example.test", "nginx.yaml", "testdata/pebble.yaml", override)
+	p.compose("up", "--detach")
+	p.awaitCertificate(60 * time.Second)
+	if got := p.compose("exec", "-T", "sidecert", "sh", "-c", "grep -c BEGIN /srv/mail/tls.pem"); strings.TrimSpace(got) == "0" {
+		t.Errorf("the hook wrote %q blocks, want the key and the chain", got)
+	}
+	if log := p.logs("sidecert"); !strings.Contains(log, `msg="hook ran"`) {
+		t.Errorf("the log does not tell of the hook:\n%s", log)
+	}
+}
+
+const hooksYAML = `
+services:
+  sidecert:
+    image: sidecert-test-hooks
+    environment:
+      %s
+    volumes: ["mail:/srv/mail"]
+volumes: {mail: {}}
+`
+
+// busybox sees to it that busybox:musl is there: what cannot be pulled is made of Debian's static one.
+func busybox(t *testing.T) error {
+	if _, err := run(t.Context(), nil, "docker", "image", "inspect", "busybox:musl"); err == nil {
+		return nil
+	}
+	if _, err := run(t.Context(), nil, "docker", "pull", "--quiet", "busybox:musl"); err == nil {
+		return nil
+	}
+	root := t.TempDir()
+	_, err := run(t.Context(), nil, "sh", "-c", "mkdir $0/bin && cp $(command -v busybox) $0/bin/ && tar -c -C $0 bin | docker import - busybox:musl", root)
+	return err
 }
