@@ -75,8 +75,13 @@ func (s *Store) mayDelete(name string) error {
 
 // forget drops what STATE_DIR remembers of a lineage.
 func (s *Store) forget(name string) error {
-	for _, file := range []string{attemptsName(name), attemptsName(name) + ".broken"} {
-		if err := removeIfThere(s.state, file); err != nil {
+	entries, _ := s.state.ReadDir("attempts") // no folder, nothing tried
+	for _, e := range entries {
+		own := e.Name() == name+".json" || e.Name() == name+".json.broken"
+		if !own && !strings.HasPrefix(e.Name(), name+"~") { // no lineage's name has a ~: it is another book of this one
+			continue
+		}
+		if err := removeIfThere(s.state, path.Join("attempts", e.Name())); err != nil {
 			return err
 		}
 	}

@@ -19,7 +19,7 @@ func TestDeleteForgetsALineageAndNothingElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(certDir, "archive/example.org/.broken-20260101T000000Z/privkey1.pem"), "key")
-	for _, name := range []string{"example.org", "other.example"} {
+	for _, name := range []string{"example.org", "example.org~stored", "other.example"} {
 		if err := s.SaveAttempts(name, cert.Attempts{Failures: 1}); err != nil {
 			t.Fatal(err)
 		}
