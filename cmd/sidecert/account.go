@@ -10,7 +10,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/sidecert/sidecert/internal/cert"
@@ -100,15 +99,11 @@ func showAccounts(ctx context.Context, in *invocation, c config.Config) error {
 		fmt.Fprintln(in.stdout, "no account yet: the first order registers one")
 		return nil
 	}
-	t := tabwriter.NewWriter(in.stdout, 0, 0, 2, ' ', 0)
+	t := newDetails(in.stdout)
+	line := t.line
 	for i, a := range all {
 		if i > 0 {
 			fmt.Fprintln(t)
-		}
-		line := func(key, value string) {
-			if value != "" {
-				fmt.Fprintf(t, "%s\t%s\n", key, value)
-			}
 		}
 		line("CA", a.Directory)
 		line("account", a.Account.URI)

@@ -393,15 +393,11 @@ func short(text string) string {
 }
 
 func writeDetails(w io.Writer, all []listed, now time.Time) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := newDetails(w)
+	line := t.line
 	for i, r := range all {
 		if i > 0 {
 			fmt.Fprintln(t)
-		}
-		line := func(key, value string) {
-			if value != "" {
-				fmt.Fprintf(t, "%s\t%s\n", key, value)
-			}
 		}
 		line("name", r.Name)
 		line("names", strings.Join(r.Names, ", "))

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"text/tabwriter"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,6 +19,17 @@ func isTerminal(stream any) bool {
 	}
 	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	return err == nil
+}
+
+// details are lines of a key and a value, aligned; an empty value is left out.
+type details struct{ *tabwriter.Writer }
+
+func newDetails(w io.Writer) details { return details{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)} }
+
+func (d details) line(key, value string) {
+	if value != "" {
+		fmt.Fprintf(d, "%s\t%s\n", key, value)
+	}
 }
 
 // confirm asks a person for a yes. Without a terminal nobody can be asked, and --yes must have said it.
