@@ -66,14 +66,14 @@ func runAccount(ctx context.Context, in *invocation, flags *flag.FlagSet) error 
 		if !emailSet {
 			return usage("account update needs --email ADDRESS")
 		}
-		if _, err := mail.ParseAddress(*email); err != nil && *email != "" {
+		if parsed, err := mail.ParseAddress(*email); *email != "" && (err != nil || parsed.Address != *email) {
 			return usage(fmt.Sprintf("%q is no mail address", *email))
 		}
 		if own := c.General.CA.Email; own != "" && own != *email {
 			return &usageError{fmt.Sprintf("EMAIL is set to %s, and would be told to the CA again", own), "change EMAIL and start sidecert again: it tells the CA"}
 		}
 	case "deactivate":
-		if err := confirm(in, *yes, "Give up the account at the CA, for good?"); err != nil {
+		if err := confirm(ctx, in, *yes, "Give up the account at the CA, for good?"); err != nil {
 			return err
 		}
 	case "export":
@@ -165,16 +165,16 @@ func (p *parts) accounts() []account {
 func (p *parts) caOf(a account) cert.CA {
 	wishes, _ := p.plan()
 	for _, w := range wishes {
-		if ca := w.Spec.CA; ca.Directory == a.Directory && (ca.Account == a.ID || !a.Certbot && ca.Account == "") {
+		if ca := w.Spec.CA; ca.Directory == a.Directory && (a.Certbot && ca.Account == a.ID || !a.Certbot && ca.ID() == a.ID) {
 			return ca
 		}
 	}
 	ca := p.config.General.CA
-	if ca.Directory != a.Directory {
-		ca.Directory, ca.EABKID, ca.EABKey = a.Directory, "", ""
-	}
+	ca.Directory, ca.EABKID, ca.EABKey = a.Directory, "", ""
 	if a.Certbot {
 		ca.Account = a.ID
+	} else {
+		ca.StoredAs = a.ID // it may be bound to an external account that is not configured any more
 	}
 	return ca
 }

@@ -57,12 +57,15 @@ type listed struct {
 	Held        string     `json:"held,omitempty"` // what holds a wanted certificate back until Next
 	Failure     *failure   `json:"last_failure,omitempty"`
 	Versions    []stored   `json:"versions,omitempty"` // of a certificate asked for by name
+	Revoked     string     `json:"revoked,omitempty"`  // that what is live was revoked or is to be
 	Err         string     `json:"err,omitempty"`
 
 	// What the row was made of; spec is nil for what is stored but not kept, err why the lineage cannot be read.
 	lineage cert.Lineage
 	spec    *cert.Spec
 	err     error
+	// unfinished says that an older version is still to be revoked.
+	unfinished bool
 }
 
 // stored is one version in archive/.
@@ -179,6 +182,12 @@ func describe(s *store.Store, l cert.Lineage, spec *cert.Spec, targets map[strin
 			row.Chain = append(row.Chain, c.Subject.String())
 		}
 	}
+	if a, err := s.Attempts(l.Name); err == nil && l.Issued() {
+		row.Revoked, _ = a.Condemned(l.Fingerprint())
+		if row.Revoked == "" && a.Doomed != nil {
+			row.unfinished = true
+		}
+	}
 	row.Served = servedOf(l, targets)
 	row.Unserved = unservedText(row, spec)
 	if spec != nil && err == nil {
@@ -221,6 +230,9 @@ func describeNext(s *store.Store, row *listed, spec cert.Spec, l cert.Lineage, n
 		row.Failure = &failure{a.FailedAt, a.Failures, a.Err, a.Hint}
 	}
 	why := cert.Wanted(spec, l, now)
+	if row.Revoked != "" {
+		why = cert.Why(row.Revoked)
+	}
 	if why == "" {
 		row.Next, row.Why = cert.DueAt(l.Leaf(), spec.RenewBefore), "it will have come so far in its lifetime"
 		return
@@ -232,6 +244,9 @@ func describeNext(s *store.Store, row *listed, spec cert.Spec, l cert.Lineage, n
 // waitsOf reads what holds a certificate back.
 func waitsOf(s *store.Store, spec cert.Spec, l cert.Lineage) (w renewal.Waits, err error) {
 	if w.Attempts, err = s.Attempts(l.Name); err != nil {
+		return w, err
+	}
+	if w.Guard, err = s.Guard(); err != nil {
 		return w, err
 	}
 	if w.Hold, err = s.Hold(spec.CA); err != nil {
@@ -365,6 +380,12 @@ func stateText(r listed, now time.Time) string {
 		return "configured, nothing stored yet"
 	case !now.Before(r.NotAfter):
 		return "EXPIRED"
+	case r.Revoked == "it was revoked":
+		return "REVOKED"
+	case r.Revoked != "":
+		return r.Revoked
+	case r.unfinished:
+		return "the revocation of an older version is not done, give it again"
 	case r.Left != "":
 		return "left to certbot: " + r.Left
 	case !r.Configured && !r.Adopted:

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -12,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,77 +43,143 @@ func (p *parts) serveControl(ctx context.Context) {
 		return
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /deed", p.serveDeed)
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
-	defer context.AfterFunc(ctx, func() { server.Close() })()
+	mux.HandleFunc("POST /deed", func(w http.ResponseWriter, r *http.Request) { p.serveDeed(ctx, w, r) })
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	ended := make(chan struct{})
+	defer context.AfterFunc(ctx, func() {
+		defer close(ended)
+		last, cancel := context.WithTimeout(context.Background(), lastDeeds)
+		defer cancel()
+		server.Shutdown(last)
+		server.Close()
+	})()
 	if err := server.Serve(listener); ctx.Err() == nil {
 		p.log.Warn("commands cannot reach this daemon", cert.AttrErr, err)
+		return
 	}
+	<-ended
 }
 
-func (p *parts) serveDeed(w http.ResponseWriter, r *http.Request) {
+// lastDeeds is what deeds under way have when the daemon is told to stop, to put things back and to answer. Docker gives 10 s in all.
+const lastDeeds = 8 * time.Second
+
+func (p *parts) serveDeed(stop context.Context, w http.ResponseWriter, r *http.Request) {
 	var d deed
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxDeed)).Decode(&d); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	out := &lineWriter{to: w}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(stop, cancel)()
+	lines := &lines{}
 	if d.Watch {
-		defer p.watchers.add(func(line []byte) { out.send(told{Log: string(bytes.TrimRight(line, "\n"))}) })()
+		defer p.watchers.add(lines)()
 	}
-	a := p.perform(r.Context(), d, p.manager)
-	if r.Context().Err() != nil && a.Err != "" {
-		a = answer{Did: a.Did, Err: d.Kind + ": the daemon is stopping", Hint: "see `docker compose logs sidecert`; what was under way goes on at its next start"}
+	done := make(chan answer, 1)
+	go func() { done <- p.perform(ctx, d, p.manager) }()
+	out := json.NewEncoder(w)
+	send := func(t told) {
+		flush := http.NewResponseController(w)
+		flush.SetWriteDeadline(time.Now().Add(10 * time.Second))
+		if out.Encode(t) == nil {
+			flush.Flush()
+		}
 	}
-	out.send(told{Answer: &a})
+	for {
+		select {
+		case <-lines.ready():
+			for _, line := range lines.take() {
+				send(told{Log: line})
+			}
+		case a := <-done:
+			if stop.Err() != nil && a.Err != "" {
+				a.Hint = "the daemon was stopped meanwhile: give the command again once it runs"
+			}
+			for _, line := range lines.take() {
+				send(told{Log: line})
+			}
+			send(told{Answer: &a})
+			return
+		}
+	}
 }
 
-// lineWriter sends one JSON object a line, at once; log lines may come from several goroutines.
-type lineWriter struct {
-	mu sync.Mutex
-	to http.ResponseWriter
+// maxLines is how many lines of the log wait for somebody who watches and does not read.
+const maxLines = 1000
+
+// lines are those of the log that a watcher has not been sent yet. Whoever logs never waits for a watcher.
+type lines struct {
+	mu      sync.Mutex
+	waiting []string
+	lost    int
+	bell    chan struct{}
 }
 
-func (l *lineWriter) send(t told) {
+func (l *lines) put(line []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if json.NewEncoder(l.to).Encode(t) == nil {
-		http.NewResponseController(l.to).Flush()
+	if len(l.waiting) == maxLines {
+		l.lost++
+		return
 	}
+	l.waiting = append(l.waiting, string(bytes.TrimRight(line, "\n")))
+	select {
+	case l.ring() <- struct{}{}:
+	default:
+	}
+}
+
+func (l *lines) ring() chan struct{} {
+	if l.bell == nil {
+		l.bell = make(chan struct{}, 1)
+	}
+	return l.bell
+}
+
+func (l *lines) ready() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ring()
+}
+
+func (l *lines) take() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	taken := l.waiting
+	if l.lost > 0 {
+		taken = append(taken, fmt.Sprintf("(%d lines left out)", l.lost))
+	}
+	l.waiting, l.lost = nil, 0
+	return taken
 }
 
 // watchers get a copy of each line of the log.
 type watchers struct {
 	to io.Writer
 
-	mu   sync.Mutex
-	next int
-	all  map[int]func(line []byte)
+	mu  sync.Mutex
+	all []*lines
 }
 
 func (w *watchers) Write(line []byte) (int, error) {
 	w.mu.Lock()
-	for _, tell := range w.all {
-		tell(line)
+	for _, watcher := range w.all {
+		watcher.put(line)
 	}
 	w.mu.Unlock()
 	return w.to.Write(line)
 }
 
 // add returns what ends the watch.
-func (w *watchers) add(tell func(line []byte)) (end func()) {
+func (w *watchers) add(watcher *lines) (end func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.all == nil {
-		w.all = map[int]func([]byte){}
-	}
-	id := w.next
-	w.next++
-	w.all[id] = tell
+	w.all = append(w.all, watcher)
 	return func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		delete(w.all, id)
+		w.all = slices.DeleteFunc(w.all, func(l *lines) bool { return l == watcher })
 	}
 }
 
@@ -138,20 +204,28 @@ func askDaemon(ctx context.Context, in *invocation, stateDir string, d deed) (an
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return answer{}, fmt.Errorf("ask the daemon: %w", err)
+		return answer{}, brokenOff(ctx, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return answer{}, fmt.Errorf("ask the daemon: %s", resp.Status)
 	}
-	for lines := json.NewDecoder(bufio.NewReader(resp.Body)); ; {
+	for lines := json.NewDecoder(resp.Body); ; {
 		var t told
 		if err := lines.Decode(&t); err != nil {
-			return answer{}, &cert.Error{Op: "ask the daemon", Err: fmt.Errorf("it broke off: %w", err), Hint: "`docker compose logs sidecert` tells what it did"}
+			return answer{}, brokenOff(ctx, err)
 		}
 		if t.Answer != nil {
 			return *t.Answer, nil
 		}
 		fmt.Fprintln(in.stderr, t.Log)
 	}
+}
+
+// brokenOff is what is said where the daemon's answer was not waited for, or did not come.
+func brokenOff(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return &cert.Error{Op: "ask the daemon", Err: errors.New("interrupted"), Hint: "what it had begun goes on: `docker compose logs sidecert` tells how it ends"}
+	}
+	return &cert.Error{Op: "ask the daemon", Err: fmt.Errorf("it broke off: %w", err), Hint: "`docker compose logs sidecert` tells what it did"}
 }

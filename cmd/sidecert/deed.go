@@ -96,10 +96,17 @@ func (p *parts) perform(ctx context.Context, d deed, by runner) answer {
 	var a answer
 	var err error
 	between := func(do func(context.Context) ([]string, error)) {
-		var failed error
-		err = by.Between(ctx, func(ctx context.Context) { a.Did, failed = do(ctx) })
-		if failed != nil {
-			err = failed
+		type result struct {
+			did []string
+			err error
+		}
+		done := make(chan result, 1)
+		if err = by.Between(ctx, func(ctx context.Context) {
+			did, err := do(ctx)
+			done <- result{did, err}
+		}); err == nil {
+			r := <-done
+			a.Did, err = r.did, r.err
 		}
 	}
 	switch d.Kind {
@@ -155,7 +162,7 @@ func do(ctx context.Context, in *invocation, d deed) (answer, error) {
 			return p.perform(ctx, d, alone{p.manager}), nil
 		}
 		if !errors.Is(err, store.ErrLocked) {
-			return answer{}, err
+			return answer{}, p.lockError(err)
 		}
 		a, err := askDaemon(ctx, in, c.StateDir, d)
 		if !errors.Is(err, errNoDaemon) {

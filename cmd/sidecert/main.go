@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"slices"
@@ -99,6 +100,9 @@ func hintOf(err error) string {
 	}
 	if e, ok := errors.AsType[*hinted](err); ok {
 		return e.hint
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Sprintf("this process is user %d and may not: run it as the user of the daemon, and see that this user owns what is in CERT_DIR and STATE_DIR", os.Getuid())
 	}
 	return ""
 }

@@ -61,7 +61,7 @@ func tellRehearsal(w io.Writer, all []verdict, now time.Time) error {
 		switch {
 		case v.Held != "":
 			failed = errSaid
-			fmt.Fprintf(w, "%s: dry run held: %s; %s\n", v.Cert, v.Held, when(v.Next, now))
+			fmt.Fprintf(w, "%s: dry run held: %s; try again %s\n", v.Cert, v.Held, when(v.Next, now))
 		case v.Err != "":
 			failed = errSaid
 			fmt.Fprintf(w, "%s: dry run failed: %s\n", v.Cert, v.Err)
@@ -85,7 +85,10 @@ func tell(w io.Writer, all []verdict, now time.Time) error {
 		case v.Err != "":
 			failed = errSaid
 			fmt.Fprintf(w, "%s: not obtained: %s\n", v.Cert, v.Err)
-			if !v.Next.IsZero() {
+			switch {
+			case v.Why == renewal.ByHand:
+				fmt.Fprintln(w, "  it is not due, so it is not tried again by itself")
+			case v.Next.After(now):
 				fmt.Fprintf(w, "  next try %s\n", when(v.Next, now))
 			}
 		case v.Held != "":
@@ -107,6 +110,9 @@ func tell(w io.Writer, all []verdict, now time.Time) error {
 
 // when writes a time and how far away it is.
 func when(t, now time.Time) string {
+	if !t.After(now) {
+		return "now"
+	}
 	return fmt.Sprintf("%s (in %s)", t.UTC().Format(time.RFC3339), span(t.Sub(now)))
 }
 

@@ -18,12 +18,12 @@ var revokeCommand = command{
 	help: `Example: docker compose exec sidecert sidecert revoke example.org --reason keyCompromise
 
 Has the CA revoke the live version of the certificate NAME. One that is kept (configured, or adopted from certbot) is replaced first,
-and the new one seen to be served, so that no site is left with a revoked certificate. keyCompromise makes a new key, and revokes all
-versions that have the old one.
+and the new one seen to be served, so that no site is left with a revoked certificate; if that fails, nothing is revoked yet, and the same
+command goes on with the same certificate. keyCompromise makes a new key, and revokes all versions that have the old one.
 
   --reason  unspecified (default), keyCompromise, affiliationChanged, superseded or cessationOfOperation (RFC 5280 §5.3.1)
   --delete  then forget the certificate, as ` + "`sidecert delete`" + ` does; refused while it is configured or served
-  --yes     with --delete: do not ask
+  --yes     do not ask (without a terminal only --delete asks for it)
   --force   revoke at once, without a replacement; with --delete also what is configured or served
 `,
 	run: runRevoke,
@@ -43,8 +43,12 @@ func runRevoke(ctx context.Context, in *invocation, flags *flag.FlagSet) error {
 		return err
 	}
 	r.Name = name
+	question := fmt.Sprintf("Revoke the certificate %s, for good?", name)
 	if r.Delete {
-		if err := confirm(in, *yes, fmt.Sprintf("Revoke the certificate %s and delete its files?", name)); err != nil {
+		question = fmt.Sprintf("Revoke the certificate %s and delete its files?", name)
+	}
+	if r.Delete || isTerminal(in.stdin) {
+		if err := confirm(ctx, in, *yes, question); err != nil {
 			return err
 		}
 	}
@@ -82,7 +86,7 @@ func runDelete(ctx context.Context, in *invocation, flags *flag.FlagSet) error {
 	if err != nil {
 		return err
 	}
-	if err := confirm(in, *yes, fmt.Sprintf("Delete the certificate %s, its keys and its settings?", name)); err != nil {
+	if err := confirm(ctx, in, *yes, fmt.Sprintf("Delete the certificate %s, its keys and its settings?", name)); err != nil {
 		return err
 	}
 	return doAndTell(ctx, in, deed{Kind: "delete", Name: name, Force: *force})

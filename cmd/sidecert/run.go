@@ -90,7 +90,7 @@ func (p *parts) lead(ctx context.Context) (io.Closer, error) {
 			return lock, nil
 		}
 		if !errors.Is(err, store.ErrLocked) {
-			return nil, &cert.Error{Op: "lock CERT_DIR", Err: err, Hint: "the volume at " + p.config.CertDir + " must be writable and know locks"}
+			return nil, p.lockError(err)
 		}
 		if !said {
 			p.log.Warn("another sidecert keeps this CERT_DIR, standing by", cert.AttrDir, p.config.CertDir,
@@ -104,6 +104,10 @@ func (p *parts) lead(ctx context.Context) (io.Closer, error) {
 		case <-time.After(standby):
 		}
 	}
+}
+
+func (p *parts) lockError(err error) error {
+	return &cert.Error{Op: "lock CERT_DIR", Err: err, Hint: "the volume at " + p.config.CertDir + " must be writable and know locks"}
 }
 
 func (p *parts) lookOnHangup(ctx context.Context, hangup <-chan os.Signal) {

@@ -1,6 +1,9 @@
 package cert
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Attempts is what was tried for one certificate, kept on disk and read before any request.
 type Attempts struct {
@@ -20,11 +23,38 @@ type Attempts struct {
 	NotBefore time.Time `json:"not_before,omitzero"`
 	// Order is one under way, resumed rather than repeated.
 	Order *Order `json:"order,omitempty"`
-	// Ordered and Issued are the times of the guard, by the set of names; those over 7 days old are dropped.
+	// Doomed are versions that a person wants revoked, until the CA has done it; Revoked those that were and are still stored, with
+	// the reason, by their fingerprints. One that is live is replaced.
+	Doomed  *Doomed           `json:"doomed,omitempty"`
+	Revoked map[string]Reason `json:"revoked,omitempty"`
+}
+
+// Guard is the book of what was had of a CA, by the set of names and over all certificates: the CA counts sets, not lineages. Times
+// over 7 days old are dropped.
+type Guard struct {
 	Ordered map[string][]time.Time `json:"ordered,omitempty"`
 	Issued  map[string][]time.Time `json:"issued,omitempty"`
-	// Revoked are the fingerprints of versions that were revoked: one that is live is replaced.
-	Revoked []string `json:"revoked,omitempty"`
+}
+
+// Doomed is a revocation under way: it is written down before anything takes the place of what is to be revoked.
+type Doomed struct {
+	Reason Reason `json:"reason"`
+	// Directory and Account are those of the CA that gave the version that was live then.
+	Directory string `json:"directory"`
+	Account   string `json:"account,omitempty"`
+	// Versions are fingerprints.
+	Versions []string `json:"versions"`
+}
+
+// Condemned says that a version was revoked or is to be, in words that go on from its name, and why; "" if neither.
+func (a Attempts) Condemned(fingerprint string) (how string, reason Reason) {
+	if reason, ok := a.Revoked[fingerprint]; ok {
+		return "it was revoked", reason
+	}
+	if a.Doomed != nil && slices.Contains(a.Doomed.Versions, fingerprint) {
+		return "it is to be revoked", a.Doomed.Reason
+	}
+	return "", ""
 }
 
 // Order is one under way at a CA, RFC 8555 §7.1.3, with what is needed to finish it after a restart.

@@ -82,7 +82,7 @@ func (w Wishes) settle(s Spec, l Lineage, wish Wish) Wish {
 	}
 	if a := l.Conf.Authenticator; a != "" && a != "webroot" {
 		wish.doubt(fmt.Sprintf("certbot proved its names by %q, from now on it goes by webroot", a),
-			fmt.Sprintf("let the web container serve /.well-known/acme-challenge/ from %s", wish.Spec.Webroot))
+			fmt.Sprintf("let the web container serve /.well-known/acme-challenge/ from %s; a pre_hook and post_hook in the conf are not run any more", wish.Spec.Webroot))
 	}
 	if path := wish.Spec.Webroot; path != s.Webroot && !w.Mounted(path) {
 		wish.Spec.Webroot = s.Webroot

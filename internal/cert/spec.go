@@ -96,6 +96,8 @@ type CA struct {
 	EABKey Secret
 	// Account is the ID of the account that certbot made there and that is used; empty for one of our own.
 	Account string
+	// StoredAs is the ID of a stored account that nothing else here leads to; empty leaves it to ID.
+	StoredAs string
 	// Roots are the PEM certificates that sign the HTTPS of a CA that is not Public, beside the system's; may be empty.
 	Roots string
 	// AgreeTOS allows an account to be registered.
@@ -147,6 +149,9 @@ func hostOf(directory string) string {
 
 // ID names the account at the CA in file names: the directory's host and a digest of what makes the account another.
 func (c CA) ID() string {
+	if c.StoredAs != "" {
+		return c.StoredAs
+	}
 	host := "ca"
 	if u, err := url.Parse(c.Directory); err == nil && u.Hostname() != "" {
 		host = u.Hostname()

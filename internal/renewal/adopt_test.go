@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -184,6 +185,148 @@ func TestHooksDoNotRunWhileTheCAIsAway(t *testing.T) {
 		time.Sleep(5 * time.Minute)
 		if len(w.hooks.calls) != 3 {
 			t.Errorf("hooks %q once the CA is back, want pre, deploy and post", w.hooks.calls)
+		}
+	})
+}
+
+func TestStoredNamesAreRenewedWhilePreflightHoldsANewOne(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		w.once(Ask{})
+		w.enforce, w.hooks = true, &fakeHooks{}
+		w.specs[0].Names = []string{"a.example", "bad.example"}
+		w.issuer.preflight = errors.New("404")
+		time.Sleep(59 * 24 * time.Hour)
+		_, stop := w.run()
+		defer stop()
+		time.Sleep(12 * time.Hour)
+		if len(w.hooks.calls) > 0 {
+			t.Errorf("%d calls of hooks though nothing was attempted", len(w.hooks.calls))
+		}
+		time.Sleep(24 * time.Hour)
+		if l := w.lineage("a.example"); l.Number != 2 {
+			t.Errorf("version %d is live after 60 days of 90, want 2 with the stored names", l.Number)
+		}
+		if len(w.hooks.calls) != 3 {
+			t.Errorf("hooks %q, want pre, deploy and post once", w.hooks.calls)
+		}
+	})
+}
+
+func TestRevokedCertificateIsReplacedWhileANewNameFails(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		w.once(Ask{})
+		if _, err := w.manager().Revoke(t.Context(), Revoke{Name: "a.example", Reason: cert.KeyCompromise, Force: true}); err != nil {
+			t.Fatal(err)
+		}
+		w.specs[0].Names = []string{"bad.example", "a.example"}
+		w.specs[0].Name, w.specs[0].Named = "a.example", true
+		w.issuer.fail["bad.example"] = &cert.Error{Op: "authorization", Name: "bad.example", Err: errors.New("404")}
+		_, stop := w.run()
+		defer stop()
+		time.Sleep(time.Hour)
+		if l := w.lineage("a.example"); l.Number != 2 {
+			t.Errorf("version %d is live an hour after its revocation, want 2", l.Number)
+		}
+		time.Sleep(10 * 24 * time.Hour)
+		if l := w.lineage("a.example"); l.Number != 2 {
+			t.Errorf("version %d is live, want 2: the successor is not revoked", l.Number)
+		}
+	})
+}
+
+func TestHooksOfCertbotsOwnServerDoNotRun(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.adopt, w.hooks = true, &fakeHooks{}
+		w.certbots("a.example", []string{"a.example"}, "server = https://ca.example/dir", "authenticator = standalone", "pre_hook = docker stop web", "post_hook = docker start web", "renew_hook = copy")
+		w.once(Ask{Force: true})
+		if want := []string{"pre []", "deploy a.example 2", "post [] renewed [a.example] failed []"}; !slices.Equal(w.hooks.calls, want) {
+			t.Errorf("hooks %q, want %q: by webroot the web server must go on", w.hooks.calls, want)
+		}
+		w.hooks.calls = nil
+		w.once(Ask{Force: true})
+		if len(w.hooks.calls) == 0 || w.hooks.calls[0] != "pre []" {
+			t.Errorf("at the second renewal hooks %q", w.hooks.calls)
+		}
+	})
+}
+
+func TestGuardCountsSetsOfNamesAndNotLineages(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.adopt = true
+		w.issuer.life = 24 * time.Hour // so that all are due again and again; the guard allows 21 then
+		w.certbots("a.example", []string{"a.example"}, "server = https://ca.example/dir", "authenticator = webroot")
+		w.certbots("a.example-0001", []string{"a.example"}, "server = https://ca.example/dir", "authenticator = webroot")
+		_, stop := w.run()
+		defer stop()
+		time.Sleep(7*24*time.Hour - time.Minute)
+		if got := w.issuer.count(); got > 21 {
+			t.Errorf("%d orders for one set of names in 7 days, want at most 21", got)
+		}
+	})
+}
+
+func TestWildcardIsNotLostUnasked(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		w.adopt = true
+		w.certbots("a.example", []string{"a.example", "*.a.example"}, "server = https://ca.example/dir", "authenticator = dns-route53")
+		r := w.once(Ask{})
+		if w.issuer.count() > 0 || !strings.Contains(r.Certs[0].Held, "*.a.example") {
+			t.Errorf("%d orders, held %q; want none and the wildcard named", w.issuer.count(), r.Certs[0].Held)
+		}
+		w.specs[0].Named = true
+		if r := w.once(Ask{}); !r.Certs[0].Obtained {
+			t.Errorf("with the lineage named by a person: %+v", r.Certs[0])
+		}
+	})
+}
+
+func TestAdoptedCertificateThatVanishesIsMissed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.adopt = true
+		w.certbots("a.example", []string{"a.example"}, "server = https://ca.example/dir", "authenticator = webroot")
+		w.once(Ask{})
+		for _, dir := range []string{"live", "archive", "renewal"} {
+			if err := os.RemoveAll(filepath.Join(w.certDir, dir)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 2 {
+			w.once(Ask{})
+		}
+		if got := strings.Count(w.log.String(), "adopted certificate is not there any more"); got != 1 {
+			t.Errorf("told %d times that it is missed, want once:\n%s", got, w.log)
+		}
+	})
+}
+
+func TestDeedOfSomebodyWhoHasGoneIsNotDone(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		w.issuer.took = map[string]time.Duration{"a.example": 10 * time.Minute}
+		m, stop := w.run()
+		time.Sleep(time.Minute)
+		ctx, leave := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		var did atomic.Bool
+		go func() { done <- m.Between(ctx, func(context.Context) { did.Store(true) }) }()
+		time.Sleep(time.Minute)
+		leave()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("Between() = %v for one who left", err)
+		}
+		time.Sleep(time.Hour)
+		if did.Load() {
+			t.Error("it was done for somebody who had gone")
+		}
+		stop()
+		if err := m.Between(t.Context(), func(context.Context) {}); !errors.Is(err, errStopping) {
+			t.Errorf("Between() of a manager that has ended = %v", err)
 		}
 	})
 }

@@ -16,7 +16,7 @@ var errKilled = errors.New("sidecert was killed in the middle of it")
 
 // obtain waits until the challenge path is served where that was never seen, and then makes one attempt. The outcome is in w
 // and, as far as later attempts need it, on disk.
-func (m *Manager) obtain(ctx context.Context, w *work, slots chan struct{}) {
+func (m *Manager) obtain(ctx context.Context, w *work, slots chan struct{}, hooks *hooks) {
 	if !m.challengeServed(ctx, w) {
 		return
 	}
@@ -35,7 +35,7 @@ func (m *Manager) obtain(ctx context.Context, w *work, slots chan struct{}) {
 		return
 	}
 	defer m.leave(w)
-	if err := m.attempt(ctx, w); err != nil {
+	if err := m.attempt(ctx, w, hooks); err != nil {
 		m.fail(w, err, m.Now())
 		return
 	}
@@ -51,8 +51,7 @@ func (m *Manager) challengeServed(ctx context.Context, w *work) bool {
 			first = append(first, name)
 		}
 	}
-	ordered := len(w.attempts.Ordered[setOf(w.spec.Names)]) > 0
-	if len(first) == 0 || ordered {
+	if len(first) == 0 || m.hasOrdered(w.spec.Names) {
 		return true
 	}
 	if m.probed(w.spec) && !m.EnforcePreflight {
@@ -66,7 +65,7 @@ func (m *Manager) challengeServed(ctx context.Context, w *work) bool {
 	case err == nil:
 		return true
 	case m.EnforcePreflight:
-		w.result.Err, w.result.Held, w.result.Next = err, "the challenge path is not served", m.Now().Add(time.Minute)
+		w.result.Err, w.result.Held, w.result.Next = err, "the challenge path is not served", m.holdForPreflight(w)
 		return false
 	}
 	text, hint := ErrorText(err)
@@ -75,7 +74,7 @@ func (m *Manager) challengeServed(ctx context.Context, w *work) bool {
 }
 
 // attempt makes or resumes one order and stores the certificate. That it began is on disk before the first request.
-func (m *Manager) attempt(ctx context.Context, w *work) (err error) {
+func (m *Manager) attempt(ctx context.Context, w *work, hooks *hooks) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			m.Log.Error("attempt panicked: please report this", cert.AttrCert, w.name, cert.AttrErr, fmt.Sprint(p), "stack", string(debug.Stack()))
@@ -84,6 +83,9 @@ func (m *Manager) attempt(ctx context.Context, w *work) (err error) {
 	}()
 	w.attempts.Begun = m.Now()
 	if err := m.Store.SaveAttempts(w.book, w.attempts); err != nil {
+		return err
+	}
+	if err := hooks.ready(ctx, w); err != nil {
 		return err
 	}
 	bundle, err := m.Issuer.Obtain(ctx, cert.Request{
@@ -105,7 +107,9 @@ func (m *Manager) attempt(ctx context.Context, w *work) (err error) {
 func (m *Manager) saveOrder(w *work, o *cert.Order) error {
 	w.attempts.Order = o
 	if o != nil && o.URL == "" {
-		w.attempts.Ordered = remember(w.attempts.Ordered, setOf(w.spec.Names), m.Now())
+		if err := m.countOrder(w.spec.Names, m.Now()); err != nil {
+			return err
+		}
 		m.Log.Info("certificate ordered", cert.AttrCert, w.name, cert.AttrNames, w.spec.Names, "why", w.result.Why)
 	}
 	return m.Store.SaveAttempts(w.book, w.attempts)
@@ -126,7 +130,8 @@ func (m *Manager) succeed(w *work, begun time.Time) {
 
 // issued clears what was tried, for it has led to a certificate, and counts that.
 func (m *Manager) issued(w *work, at time.Time) {
-	w.attempts = cert.Attempts{Ordered: w.attempts.Ordered, Issued: remember(w.attempts.Issued, setOf(w.spec.Names), at), Revoked: w.attempts.Revoked}
+	w.attempts = cert.Attempts{Doomed: w.attempts.Doomed, Revoked: w.attempts.Revoked}
+	m.countIssued(w.spec.Names, at)
 	m.saveAttempts(w)
 }
 
@@ -157,6 +162,7 @@ func (m *Manager) fail(w *work, err error, now time.Time) {
 		a.Tried = w.spec.Digest()
 		a.Next = now.Add(jitter(backoff(a.Failures, e.Kind, m.lifetime(w)), rand.Float64())).UTC()
 		w.result.Next = later(a.Next, a.NotBefore)
+		w.soon = w.again.IsZero() && m.hasFallback(w)
 		m.countFailures(e.Failed, now)
 	}
 	m.saveAttempts(w)

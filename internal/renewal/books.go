@@ -1,6 +1,7 @@
 package renewal
 
 import (
+	"slices"
 	"time"
 
 	"github.com/sidecert/sidecert/internal/cert"
@@ -19,7 +20,11 @@ func (m *Manager) waits(w *work, force bool, now time.Time) (Waits, error) {
 	if err != nil {
 		return Waits{}, err
 	}
-	return Waits{Attempts: w.attempts, Hold: hold, Failures: failures, Lifetime: m.lifetime(w), ByHand: w.byHand, Force: force}, nil
+	guard, err := m.loadGuard(now)
+	if err != nil {
+		return Waits{}, err
+	}
+	return Waits{Attempts: w.attempts, Guard: guard, Hold: hold, Failures: failures, Lifetime: m.lifetime(w), ByHand: w.byHand, Force: force}, nil
 }
 
 func (m *Manager) loadHold(ca cert.CA, now time.Time) (cert.Hold, error) {
@@ -64,6 +69,74 @@ func (m *Manager) release(ca cert.CA) {
 	}
 }
 
+func (m *Manager) loadGuard(now time.Time) (cert.Guard, error) {
+	g, err := m.Store.Guard()
+	if err != nil {
+		return g, err
+	}
+	did := bringBackAll(g.Ordered, now)
+	if bringBackAll(g.Issued, now) || did {
+		err = m.Store.SaveGuard(g)
+	}
+	return g, err
+}
+
+// countOrder has an order in the guard's book before the CA hears of it.
+func (m *Manager) countOrder(names []string, now time.Time) error {
+	m.books.Lock()
+	defer m.books.Unlock()
+	g, err := m.loadGuard(now)
+	if err != nil {
+		return err
+	}
+	g.Ordered = remember(g.Ordered, setOf(names), now.UTC())
+	return m.Store.SaveGuard(g)
+}
+
+func (m *Manager) countIssued(names []string, at time.Time) {
+	m.books.Lock()
+	defer m.books.Unlock()
+	g, err := m.loadGuard(m.Now())
+	if err == nil {
+		g.Issued = remember(g.Issued, setOf(names), at.UTC())
+		err = m.Store.SaveGuard(g)
+	}
+	if err != nil {
+		m.Log.Warn("state not written", cert.AttrErr, err)
+	}
+}
+
+// hasOrdered reports whether an order for the names was made in the last 7 days.
+func (m *Manager) hasOrdered(names []string) bool {
+	m.books.Lock()
+	defer m.books.Unlock()
+	g, err := m.loadGuard(m.Now())
+	return err == nil && len(g.Ordered[setOf(names)]) > 0
+}
+
+// holdForPreflight keeps the names of a certificate waiting whose challenge path is not served, and returns when it is looked at again:
+// at once where the stored names are to be renewed meanwhile.
+func (m *Manager) holdForPreflight(w *work) time.Time {
+	m.books.Lock()
+	defer m.books.Unlock()
+	now := m.Now()
+	m.heldUntil[w.spec.Digest()] = now.Add(time.Minute)
+	if w.again.IsZero() && m.hasFallback(w) {
+		return now
+	}
+	return now.Add(time.Minute)
+}
+
+// preflightHeld is until when a certificate waits for its challenge path; a person does not.
+func (m *Manager) preflightHeld(w *work) time.Time {
+	m.books.Lock()
+	defer m.books.Unlock()
+	if w.byHand {
+		return time.Time{}
+	}
+	return m.heldUntil[w.spec.Digest()]
+}
+
 func (m *Manager) loadFailures(now time.Time) (map[string][]time.Time, error) {
 	book, err := m.Store.Failures()
 	if err == nil && bringBackAll(book, now) {
@@ -95,7 +168,7 @@ func (m *Manager) countFailures(names []string, now time.Time) {
 func (m *Manager) enter(w *work, now time.Time) (at time.Time, held string, err error) {
 	m.books.Lock()
 	defer m.books.Unlock()
-	waits, err := m.waits(w, true, now)
+	waits, err := m.waits(w, w.force, now)
 	if err != nil {
 		return at, "", err
 	}
@@ -104,20 +177,27 @@ func (m *Manager) enter(w *work, now time.Time) (at time.Time, held string, err 
 			waits.Failures[name] = append(waits.Failures[name], now)
 		}
 	}
+	set := setOf(w.spec.Names)
+	for range m.underWay[underWaySet+set] { // and as orders and certificates of their set
+		waits.Guard.Ordered, waits.Guard.Issued = remember(waits.Guard.Ordered, set, now), remember(waits.Guard.Issued, set, now)
+	}
 	at, held = waits.Until(w.spec.Names, now)
 	if at.After(now) {
 		return at, held, nil
 	}
-	for _, name := range w.spec.Names {
+	for _, name := range append(slices.Clone(w.spec.Names), underWaySet+set) {
 		m.underWay[name]++
 	}
 	return now, "", nil
 }
 
+// underWaySet begins the key of a whole set in underWay; no name begins so.
+const underWaySet = "set of "
+
 func (m *Manager) leave(w *work) {
 	m.books.Lock()
 	defer m.books.Unlock()
-	for _, name := range w.spec.Names {
+	for _, name := range append(slices.Clone(w.spec.Names), underWaySet+setOf(w.spec.Names)) {
 		if m.underWay[name]--; m.underWay[name] == 0 {
 			delete(m.underWay, name)
 		}

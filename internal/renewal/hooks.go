@@ -2,7 +2,6 @@ package renewal
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -10,13 +9,16 @@ import (
 	"github.com/sidecert/sidecert/internal/cert"
 )
 
-// hooks are those of one pass: Pre before its first attempt, Deploy after each certificate, Post after its last attempt and before the
-// web containers are told of all that is new.
+// hooks are those of one pass or rehearsal: Pre before its first attempt, Deploy after each certificate, Post after its last attempt and
+// before the web containers are told of all that is new. Where nothing is attempted none runs.
 type hooks struct {
 	Hooks
 	m         *Manager
 	works     []*work // those that are due
 	pre, post []string
+
+	once  sync.Once
+	begun bool
 	// one is held while a hook runs or work is counted off.
 	one  sync.Mutex
 	left int
@@ -36,7 +38,11 @@ func (m *Manager) hooksOf(l cert.Lineage) cert.Hooks {
 	if !m.Adopt || !l.Conf.Certbot {
 		return cert.Hooks{}
 	}
-	return l.Conf.Hooks
+	hooks := l.Conf.Hooks
+	if a := l.Conf.Authenticator; a != "" && a != "webroot" {
+		hooks.Pre, hooks.Post = "", "" // they made way for certbot's own server: by webroot, the one that they stop must answer
+	}
+	return hooks
 }
 
 func appendNew(commands []string, command string) []string {
@@ -46,13 +52,24 @@ func appendNew(commands []string, command string) []string {
 	return append(commands, command)
 }
 
-func (h *hooks) begin(ctx context.Context) {
-	if h.Hooks != nil && len(h.works) > 0 {
-		h.Pre(ctx, h.pre)
+// begin has Pre run, for whoever comes first; the others wait for it. What Pre may have stopped is not stopped twice: another pass or
+// rehearsal waits until Post is over. It returns an error only when told to stop.
+func (h *hooks) begin(ctx context.Context) (err error) {
+	if h.Hooks == nil {
+		return nil
 	}
+	h.once.Do(func() {
+		select {
+		case h.m.hooking <- struct{}{}:
+			h.begun = true
+			h.Pre(ctx, h.pre)
+		case <-ctx.Done():
+		}
+	})
+	return ctx.Err()
 }
 
-// end is called by each attempt when it is over; the last one has Post run.
+// end is called by each work when it is over; the last one has Post run.
 func (h *hooks) end(ctx context.Context, w *work) {
 	h.one.Lock()
 	defer h.one.Unlock()
@@ -70,14 +87,18 @@ func (h *hooks) end(ctx context.Context, w *work) {
 const postTime = 4 * time.Second
 
 func (h *hooks) after(ctx context.Context) {
-	if h.Hooks == nil || len(h.works) == 0 {
+	h.once.Do(func() {}) // too late to begin
+	if !h.begun {
 		return
 	}
+	defer func() { <-h.m.hooking }()
 	var renewed, failed []string
 	for _, w := range h.works {
-		if w.result.Err == nil && w.result.Held == "" {
+		switch {
+		case !w.attempted:
+		case w.result.Err == nil:
 			renewed = append(renewed, w.spec.Names...)
-		} else {
+		default:
 			failed = append(failed, w.spec.Names...)
 		}
 	}
@@ -89,25 +110,18 @@ func (h *hooks) after(ctx context.Context) {
 	h.Post(ctx, h.post, renewed, failed)
 }
 
-// reach leaves out what comes from a CA that does not answer: hooks that stop something are not to run again at each of the many tries
-// to reach it.
-func (m *Manager) reach(ctx context.Context, wanted []*work) (reached []*work) {
-	if m.Hooks == nil {
-		return wanted
+// ready sees that the CA answers, and then has Pre run: hooks that stop something are not to run at each of the many tries to reach a CA
+// that is away.
+func (h *hooks) ready(ctx context.Context, w *work) error {
+	if h.Hooks == nil {
+		return nil
 	}
-	answers := map[string]error{}
-	for _, w := range wanted {
-		id := w.spec.CA.ID()
-		if _, asked := answers[id]; !asked {
-			answers[id] = m.Issuer.Reach(ctx, w.spec.CA)
-		}
-		e, _ := errors.AsType[*cert.Error](answers[id])
-		if e == nil || e.Kind != cert.KindUnreachable && e.Kind != cert.KindBusy {
-			reached = append(reached, w)
-			continue
-		}
-		m.fail(w, answers[id], m.Now())
-		m.report(ctx, w)
+	if err := h.m.Issuer.Reach(ctx, w.spec.CA); err != nil {
+		return err
 	}
-	return reached
+	if err := h.begin(ctx); err != nil {
+		return &cert.Error{Op: "attempt", Name: w.name, Kind: cert.KindInterrupted, Err: err}
+	}
+	w.attempted = true
+	return nil
 }

@@ -78,6 +78,12 @@ type Manager struct {
 	// books is held while what several certificates share is read and written, see books.go; underWay are the attempts by name.
 	books    sync.Mutex
 	underWay map[string]int
+	// hooking is held from Pre to Post.
+	hooking chan struct{}
+	// stopped is closed when Run has ended: nobody is answered any more.
+	stopped chan struct{}
+	// heldUntil are the specs whose challenge path is not served, by digest.
+	heldUntil map[string]time.Time
 	// waitedFor are the specs whose challenge path was waited for.
 	waitedFor map[string]bool
 }
@@ -87,7 +93,8 @@ func New(c Config) *Manager {
 	if c.Beat == nil {
 		c.Beat = func(Health) {}
 	}
-	return &Manager{Config: c, asks: make(chan ask), beats: make(chan Health, 1), warned: map[string]string{}, underWay: map[string]int{}, waitedFor: map[string]bool{}}
+	return &Manager{Config: c, asks: make(chan ask), beats: make(chan Health, 1), warned: map[string]string{}, underWay: map[string]int{}, waitedFor: map[string]bool{}, heldUntil: map[string]time.Time{},
+		hooking: make(chan struct{}, 1), stopped: make(chan struct{})}
 }
 
 // Ask is what a person wants of one pass.
@@ -96,14 +103,17 @@ type Ask struct {
 	Names []string
 	// Force orders them whether they are due or not, and passes over the guard.
 	Force bool
-	// FreshKey makes a new key for them, also where keys are kept over renewals.
-	FreshKey bool `json:"-"`
+	// exact takes Names for lineages' own; otherwise each is also one of a certificate's names.
+	exact bool
 }
 
 type ask struct {
 	Ask
+	by   context.Context       // whoever asks; one who has gone is not served any more
 	do   func(context.Context) // done in place of a pass
 	done chan Result           // nil: nobody waits, and one pass serves all of those
+	// begun is closed when do begins; nil of a pass.
+	begun chan struct{}
 }
 
 const (
@@ -129,26 +139,46 @@ func (m *Manager) Renew(ctx context.Context, a Ask) (Result, error) {
 	return m.ask(ctx, ask{Ask: a})
 }
 
-// Between has a running manager do something while no pass is under way, and then a pass, which takes up what it changed.
+// Between has a running manager do something while no pass is under way, and then a pass, which takes up what it changed. What has
+// begun is waited for, also when the manager is told to stop; do gets a context that ends then. After an error do was not called.
 func (m *Manager) Between(ctx context.Context, do func(context.Context)) error {
-	_, err := m.ask(ctx, ask{do: do})
+	begun := make(chan struct{})
+	_, err := m.ask(ctx, ask{do: func(ctx context.Context) {
+		close(begun)
+		do(ctx)
+	}, begun: begun})
 	return err
 }
 
+var errStopping = errors.New("sidecert is stopping")
+
 func (m *Manager) ask(ctx context.Context, a ask) (Result, error) {
 	done := make(chan Result, 1)
-	a.done = done
+	a.done, a.by = done, ctx
 	select {
 	case m.asks <- a:
 	case <-ctx.Done():
 		return Result{}, ctx.Err()
+	case <-m.stopped:
+		return Result{}, errStopping
 	}
 	select {
 	case r := <-done:
 		return r, nil
+	case <-m.stopped:
 	case <-ctx.Done():
+	}
+	select { // what has begun is heard of, unless it is a pass, which goes on by itself
+	case r := <-done:
+		return r, nil
+	case <-a.begun:
+		return <-done, nil
+	default:
+	}
+	if ctx.Err() != nil {
 		return Result{}, ctx.Err()
 	}
+	return Result{}, errStopping
 }
 
 // Once does a single pass, for a command that runs without a daemon.
@@ -168,7 +198,9 @@ func (m *Manager) Run(ctx context.Context) error {
 		health  Health
 	)
 	defer ticker.Stop()
+	defer close(m.stopped)
 	for {
+		waiting = slices.DeleteFunc(waiting, func(a ask) bool { return a.by != nil && a.by.Err() != nil })
 		if running == nil && len(waiting) == 0 && !m.Now().Before(next) {
 			waiting = append(waiting, ask{})
 		}
@@ -183,14 +215,12 @@ func (m *Manager) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			if running != nil {
-				<-running
+				serves.tell(<-running)
 			}
 			return ctx.Err()
 		case r := <-running:
 			running, next = nil, r.Next
-			if serves.done != nil {
-				serves.done <- r
-			}
+			serves.tell(r)
 		case a := <-m.asks:
 			if a.done != nil || !slices.ContainsFunc(waiting, func(w ask) bool { return w.done == nil }) {
 				waiting = append(waiting, a)
@@ -201,6 +231,12 @@ func (m *Manager) Run(ctx context.Context) error {
 			m.Beat(health)
 		case <-wake.C:
 		}
+	}
+}
+
+func (a ask) tell(r Result) {
+	if a.done != nil {
+		a.done <- r
 	}
 }
 

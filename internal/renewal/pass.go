@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sidecert/sidecert/internal/cert"
@@ -46,6 +47,12 @@ type work struct {
 	attempts cert.Attempts
 	byHand   bool
 	freshKey bool
+	// condemned says that what is live was revoked or is to be; "" if not.
+	condemned cert.Why
+	// attempted says that the CA was or will be asked in this pass, and hooks run for it.
+	attempted bool
+	// force passes over the guard; soon says that the next pass is due at once, for the stored names.
+	force, soon bool
 	// again is when the wish itself is tried again after a fallBack; zero without.
 	again  time.Time
 	result CertResult
@@ -60,15 +67,15 @@ var minSane = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 
 // pass brings everything up to date once: files first, so that web servers can start, then the CA, then the web containers.
 func (m *Manager) pass(ctx context.Context, a Ask) Result {
-	works := m.survey(ctx)
+	works, left := m.survey(ctx)
 	m.beat(m.healthOf(works))
-	if bad := unknown(works, a); len(bad) > 0 { // a slip of the hand; the next pass is for all that is due
+	if bad := unknown(works, left, a); len(bad) > 0 { // a slip of the hand; the next pass is for all that is due
 		return Result{Certs: bad, Next: m.Now().Add(time.Second)}
 	}
 	var wanted []*work
+	meant := meantBy(works, a)
 	for _, w := range works {
-		w.byHand = w.isAmong(a.Names)
-		w.freshKey = a.FreshKey && w.byHand
+		w.byHand = slices.Contains(meant, w)
 		force := a.Force && (w.byHand || len(a.Names) == 0)
 		if w.result.Err == nil && m.decide(w, force) {
 			wanted = append(wanted, w)
@@ -82,7 +89,13 @@ func (m *Manager) pass(ctx context.Context, a Ask) Result {
 		}
 	}
 	look := m.carryOut(ctx, works, wanted)
-	return m.conclude(works, look)
+	r := m.conclude(works, look)
+	if len(a.Names) > 0 { // a person hears of what he asked for
+		r.Certs = slices.DeleteFunc(r.Certs, func(c CertResult) bool {
+			return !slices.ContainsFunc(meant, func(w *work) bool { return w.name == c.Cert })
+		})
+	}
+	return r
 }
 
 // called reports whether a person means this certificate by a name.
@@ -90,13 +103,26 @@ func (w *work) called(name string) bool {
 	return name == w.name || name == w.spec.Name || slices.Contains(w.spec.Names, name)
 }
 
-func (w *work) isAmong(names []string) bool { return slices.ContainsFunc(names, w.called) }
+// meantBy are the certificates that a person names: each by its lineage, or where none is called so, by one of its names.
+func meantBy(works []*work, a Ask) (meant []*work) {
+	for _, name := range a.Names {
+		i := slices.IndexFunc(works, func(w *work) bool { return w.name == name })
+		for n, w := range works {
+			if n == i || i < 0 && !a.exact && w.called(name) {
+				meant = append(meant, w)
+			}
+		}
+	}
+	return meant
+}
 
-// unknown are the results for what a person asked for and nobody configured.
-func unknown(works []*work, a Ask) []CertResult {
+// unknown are the results for what a person asked for and nobody configured, or what is left to certbot.
+func unknown(works []*work, left map[string]string, a Ask) []CertResult {
 	var results []CertResult
 	for _, name := range a.Names {
-		if !slices.ContainsFunc(works, func(w *work) bool { return w.called(name) }) {
+		if why := left[name]; why != "" {
+			results = append(results, CertResult{Cert: name, Err: &cert.Error{Op: "renew", Name: name, Err: errors.New("it is left to certbot: " + why)}})
+		} else if !slices.ContainsFunc(works, func(w *work) bool { return w.called(name) }) {
 			results = append(results, CertResult{Cert: name, Err: &cert.Error{Op: "renew", Name: name,
 				Err: errors.New("it is not configured"), Hint: "`sidecert certificates` lists what is; DOMAINS says what is kept"}})
 		}
@@ -104,8 +130,12 @@ func unknown(works []*work, a Ask) []CertResult {
 	return results
 }
 
+// ByHand is why a certificate is ordered that is not due.
+const ByHand = "it was asked for by hand"
+
 // decide reports whether a certificate is to be ordered now. Otherwise the result says why not, or that it is not due.
 func (m *Manager) decide(w *work, force bool) bool {
+	w.force = force
 	now := m.Now()
 	if now.Before(minSane) {
 		m.warnOnce("clock", "clock is wrong: nothing is ordered until it is right", "now", now)
@@ -117,11 +147,14 @@ func (m *Manager) decide(w *work, force bool) bool {
 		return false
 	}
 	why := cert.Wanted(w.spec, w.lineage, now)
-	if w.lineage.Issued() && slices.Contains(w.attempts.Revoked, w.lineage.Fingerprint()) {
-		why, w.freshKey = "it was revoked", true
+	if how, reason := w.attempts.Condemned(w.lineage.Fingerprint()); how != "" {
+		w.condemned, w.freshKey = cert.Why(how), reason == cert.KeyCompromise
+	}
+	if w.condemned != "" {
+		why = w.condemned
 	}
 	if force && why == "" {
-		why = "it was asked for by hand"
+		why = ByHand
 	}
 	w.result.Why = why
 	m.settleStored(w)
@@ -129,6 +162,12 @@ func (m *Manager) decide(w *work, force bool) bool {
 	m.forgive(w)
 	if why == "" {
 		w.result.Next = cert.DueAt(w.lineage.Leaf(), w.spec.RenewBefore)
+		return false
+	}
+	if lost := m.wildcardsLost(w); lost != "" {
+		m.warnOnce("wildcard "+w.name, "certificate with a wildcard name is not replaced by one without", cert.AttrCert, w.name, cert.AttrErr, lost,
+			cert.AttrHint, "give the one of DOMAINS another name (site="+w.spec.Names[0]+"), or this one's explicitly ("+w.name+"="+w.spec.Names[0]+") if the wildcard may go")
+		w.result.Held, w.result.Next = lost, now.Add(longest)
 		return false
 	}
 	if w.lineage.Issued() && w.lineage.Conf.Server != "" && !cert.Staging(w.lineage.Conf.Server) && cert.Staging(w.spec.CA.Directory) {
@@ -146,6 +185,9 @@ func (m *Manager) decide(w *work, force bool) bool {
 	}
 	m.warnOfGuard(w, waits, now)
 	at, held := waits.Until(w.spec.Names, now)
+	if until := m.preflightHeld(w); until.After(at) {
+		at, held = until, "the challenge path is not served"
+	}
 	if at.After(now) && m.fallBack(w, at) {
 		return m.decide(w, false)
 	}
@@ -160,18 +202,40 @@ func (m *Manager) decide(w *work, force bool) bool {
 // fallBack makes the work one for the stored names, where other names are wanted that do not come and the stored certificate is due: it
 // is still renewed in time. It is tried by a schedule of its own. at is when the wanted names are tried again.
 func (m *Manager) fallBack(w *work, at time.Time) bool {
-	stored := w.lineage.Names()
-	if !w.again.IsZero() || !w.lineage.Issued() || cert.SameNames(stored, w.spec.Names) || m.Now().Before(cert.DueAt(w.lineage.Leaf(), w.spec.RenewBefore)) {
+	if !w.again.IsZero() || !m.hasFallback(w) {
 		return false
 	}
+	stored := w.lineage.Names()
 	m.warnOnce("fall back "+w.name, "certificate is due and the names that it is to have do not come: the names that it has are renewed", cert.AttrCert, w.name,
 		cert.AttrNames, stored, "wanted", w.spec.Names, cert.AttrHint, "mend or take out what fails, see `sidecert doctor`")
 	w.spec.Names, w.book, w.again = stored, w.name+storedBook, at
 	return true
 }
 
+// hasFallback reports whether the stored names are to be renewed, and other names are wanted.
+func (m *Manager) hasFallback(w *work) bool {
+	if !w.lineage.Issued() || cert.SameNames(w.lineage.Names(), w.spec.Names) {
+		return false
+	}
+	return w.condemned != "" || !m.Now().Before(cert.DueAt(w.lineage.Leaf(), w.spec.RenewBefore))
+}
+
 // storedBook marks the attempts for the stored names: it is in no lineage's name.
 const storedBook = "~stored"
+
+// wildcardsLost says which wildcard names a certificate of certbot's would lose, where a person has not named the lineage. An expired
+// one has nothing to lose.
+func (m *Manager) wildcardsLost(w *work) string {
+	if w.spec.Named || !w.lineage.Issued() || !m.Now().Before(w.lineage.Leaf().NotAfter) {
+		return ""
+	}
+	for _, name := range w.lineage.Names() {
+		if strings.HasPrefix(name, "*.") {
+			return "it would lose " + name + ", which HTTP-01 cannot prove"
+		}
+	}
+	return ""
+}
 
 // loadAttempts reads what was tried, with times that can be.
 func (m *Manager) loadAttempts(book string, now time.Time) (cert.Attempts, error) {
@@ -182,8 +246,6 @@ func (m *Manager) loadAttempts(book string, now time.Time) (cert.Attempts, error
 	did := bringBack(&a.Next, now.Add(farthestNext))
 	did = bringBack(&a.NotBefore, now.Add(farthestNotBefore)) || did
 	did = bringBack(&a.Begun, now) || did
-	did = bringBackAll(a.Ordered, now) || did
-	did = bringBackAll(a.Issued, now) || did
 	if did {
 		err = m.Store.SaveAttempts(book, a)
 	}
@@ -285,12 +347,10 @@ func (m *Manager) carryOut(ctx context.Context, works, wanted []*work) cert.Look
 		}
 	}
 	dirty = len(kept) > 0
-	wanted = m.reach(ctx, wanted)
 	hooks := m.hooksFor(wanted)
-	hooks.begin(ctx)
 	for _, w := range wanted {
 		go func() {
-			m.obtain(ctx, w, slots)
+			m.obtain(ctx, w, slots, hooks)
 			hooks.end(ctx, w)
 			finished <- w
 		}()
@@ -351,6 +411,9 @@ func (m *Manager) conclude(works []*work, look cert.Look) Result {
 			sooner(now.Add(time.Minute)) // whoever mends a web server by hand is noticed soon
 		}
 		sooner(w.result.Next)
+		if w.soon {
+			sooner(now)
+		}
 		r.Certs = append(r.Certs, w.result)
 	}
 	sooner(look.Next)
@@ -361,8 +424,13 @@ func (m *Manager) conclude(works []*work, look cert.Look) Result {
 	return r
 }
 
-// unserved says why a certificate was seen served by nobody in a look, "" if it was, or if nobody was to be seen.
+// unserved says why a certificate was seen served by nobody in a look, or not by all: "" if it was, or if nobody was to be seen.
 func unserved(name string, look cert.Look) (why, hint string) {
+	for _, o := range look.Outcomes {
+		if o.Cert == name && o.Class == cert.Stale {
+			return "an older one is served by " + o.Container, o.Hint
+		}
+	}
 	if look.Err != nil {
 		why, hint = look.Err.Error(), look.Hint
 	}

@@ -11,23 +11,26 @@ import (
 // Rehearse makes a whole order for each certificate, or for those named, at a CA where that costs nothing, and keeps nothing of it. The
 // hooks before and after a pass run as they would; no web container is told anything. It may be called beside a running manager.
 func (m *Manager) Rehearse(ctx context.Context, names []string) Result {
-	works, lineages := m.plan()
-	if bad := unknown(works, Ask{Names: names}); len(bad) > 0 {
+	works, left, lineages := m.plan()
+	if bad := unknown(works, left, Ask{Names: names}); len(bad) > 0 {
 		return Result{Certs: bad}
 	}
-	var meant []*work
-	for _, w := range works {
+	meant := works
+	if len(names) > 0 {
+		meant = meantBy(works, Ask{Names: names})
+	}
+	for _, w := range meant {
 		for _, l := range lineages {
 			if l.Name == w.name {
 				w.lineage = l
 			}
 		}
-		if w.byHand = w.isAmong(names); w.byHand || len(names) == 0 {
-			meant = append(meant, w)
-		}
 	}
 	hooks := m.hooksFor(meant)
-	hooks.begin(ctx)
+	if err := hooks.begin(ctx); err != nil {
+		return Result{}
+	}
+	defer hooks.after(ctx)
 	slots := make(chan struct{}, workers)
 	var all sync.WaitGroup
 	for _, w := range meant {
@@ -38,7 +41,6 @@ func (m *Manager) Rehearse(ctx context.Context, names []string) Result {
 		})
 	}
 	all.Wait()
-	hooks.after(ctx)
 	var r Result
 	for _, w := range meant {
 		r.Certs = append(r.Certs, w.result)
@@ -63,6 +65,7 @@ func (m *Manager) rehearse(ctx context.Context, w *work) {
 		w.result.Held, w.result.Next = "the CA asked to wait or did not answer: "+hold.Err, until
 		return
 	}
+	w.attempted = true
 	w.result.Err = m.Issuer.Rehearse(ctx, w.spec)
 	e, _ := errors.AsType[*cert.Error](w.result.Err)
 	switch {

@@ -20,7 +20,8 @@ func TestClockThatWasAheadHoldsNothingForLong(t *testing.T) {
 		err := errors.Join(
 			s.SaveHold(ca, cert.Hold{Tries: 9, Next: far}),
 			s.SaveFailures(map[string][]time.Time{"a.example": {far, far, far, far}}),
-			s.SaveAttempts("a.example", cert.Attempts{Failures: 4, Next: far, Ordered: map[string][]time.Time{"a.example": {far, far, far}}}))
+			s.SaveGuard(cert.Guard{Ordered: map[string][]time.Time{"a.example": {far, far, far}}}),
+			s.SaveAttempts("a.example", cert.Attempts{Failures: 4, Next: far}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -38,10 +39,10 @@ func TestClockBehindForgetsNothing(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, "a.example")
 		w.once(Ask{})
-		before, _ := w.manager().Store.Attempts("a.example")
+		before, _ := w.manager().Store.Guard()
 		w.offset.Store(int64(-50 * 365 * 24 * time.Hour))
 		w.once(Ask{Force: true})
-		after, _ := w.manager().Store.Attempts("a.example")
+		after, _ := w.manager().Store.Guard()
 		if len(after.Issued["a.example"]) != 1 || !after.Issued["a.example"][0].Equal(before.Issued["a.example"][0]) {
 			t.Errorf("a start in 1977 has changed the guard's book from %v to %v", before.Issued, after.Issued)
 		}
@@ -57,7 +58,7 @@ func TestRetryAfterForAllSurvivesSuccessLostAnswersAndKills(t *testing.T) {
 		w.once(Ask{}) // b.example succeeds after a.example was told to wait
 		m := w.manager()
 		m.hold(w.specs[0].CA, &cert.Error{Kind: cert.KindUnreachable, Err: errors.New("reset")}, w.now())
-		works := m.survey(t.Context())
+		works, _ := m.survey(t.Context())
 		m.decide(works[0], false)
 		works[0].attempts.Begun = w.now()
 		if err := m.Store.SaveAttempts("a.example", works[0].attempts); err != nil {
@@ -127,8 +128,9 @@ func TestKillAfterTheCertificateWasStoredIsNoFailure(t *testing.T) {
 		}
 		r := w.once(Ask{})
 		a, err := w.manager().Store.Attempts("a.example")
-		if err != nil || r.Certs[0].Err != nil || a.Failures != 0 || a.Order != nil || !a.Begun.IsZero() || len(a.Issued["a.example"]) != 1 {
-			t.Errorf("result %+v, state %+v, %v; want no failure and one certificate in the guard's book", r.Certs[0], a, err)
+		g, errGuard := w.manager().Store.Guard()
+		if err = errors.Join(err, errGuard); err != nil || r.Certs[0].Err != nil || a.Failures != 0 || a.Order != nil || !a.Begun.IsZero() || len(g.Issued["a.example"]) != 1 {
+			t.Errorf("result %+v, state %+v and %+v, %v; want no failure and one certificate in the guard's book", r.Certs[0], a, g, err)
 		}
 		if len(w.issuer.requests) > 0 {
 			t.Error("the CA was asked again")

@@ -1,16 +1,30 @@
 package renewal
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/sidecert/sidecert/internal/cert"
 )
+
+// revokedVersions are the fingerprints that the CA has revoked.
+func (w *world) revokedVersions() []string {
+	w.issuer.mu.Lock()
+	defer w.issuer.mu.Unlock()
+	var all []string
+	for _, r := range w.issuer.revoked {
+		all = append(all, cert.Fingerprint(r.Certificate))
+	}
+	return all
+}
 
 func TestKeptCertificateIsReplacedBeforeItIsRevoked(t *testing.T) {
 	bubble(t, func(t *testing.T) {
@@ -32,45 +46,103 @@ func TestKeptCertificateIsReplacedBeforeItIsRevoked(t *testing.T) {
 			t.Error("the successor of a compromised key may reuse it")
 		}
 		if len(did) != 2 || !strings.Contains(did[1], "version 1") {
-			t.Errorf("told %q, want what was obtained and what was revoked", did)
+			t.Errorf("told %q, want that there is a successor and what was revoked", did)
+		}
+		if r := w.once(Ask{}); r.Certs[0].Obtained {
+			t.Error("the successor is taken for revoked too")
 		}
 	})
 }
 
-func TestNothingIsRevokedWithoutASuccessor(t *testing.T) {
-	for name, spoil := range map[string]func(w *world){
-		"that is obtained": func(w *world) { w.issuer.fail["a.example"] = errors.New("the CA says no") },
-		"that is served": func(w *world) {
-			w.specs[0].Verify.Endpoints = []string{"web:443"}
-			w.reloader.outcomes = []cert.Outcome{{Cert: "a.example", Container: "web", Class: cert.Stale, Err: errors.New("old one still served")}}
+// What was meant is revoked in the end, however often something failed before, and nothing else; and no order is made in vain.
+func TestRevocationGivenAgainGoesOnWithTheSameVersion(t *testing.T) {
+	for name, failing := range map[string]struct {
+		spoil, mend func(w *world)
+		orders      int
+	}{
+		"no successor is obtained": {
+			func(w *world) { w.issuer.fail["a.example"] = errors.New("the CA says no") },
+			func(w *world) { delete(w.issuer.fail, "a.example") }, 4,
+		},
+		"the successor is not served": {
+			func(w *world) {
+				w.specs[0].Verify.Endpoints = []string{"web:443"}
+				w.reloader.outcomes = []cert.Outcome{{Cert: "a.example", Container: "web", Class: cert.Unseen, Err: errors.New("no answer")}}
+			},
+			func(w *world) { w.reloader.outcomes = nil }, 2,
+		},
+		"one of two servers shows the old one": {
+			func(w *world) {
+				w.specs[0].Verify.Endpoints = []string{"web:443"}
+				w.reloader.outcomes = []cert.Outcome{{Cert: "a.example", Container: "web-1", Class: cert.Current}, {Cert: "a.example", Container: "web-2", Class: cert.Stale}}
+			},
+			func(w *world) { w.reloader.outcomes = w.reloader.outcomes[:1] }, 2,
+		},
+		"the CA does not revoke": {
+			func(w *world) { w.issuer.refuse = errors.New("503") },
+			func(w *world) { w.issuer.refuse = nil }, 2,
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
-				w := newWorld(t, "a.example")
-				w.once(Ask{})
-				spoil(w)
-				_, err := w.manager().Revoke(t.Context(), Revoke{Name: "a.example", Reason: cert.Superseded})
-				if err == nil || len(w.issuer.revoked) > 0 {
-					t.Fatalf("Revoke() = %v with %d revoked, want an error and none", err, len(w.issuer.revoked))
-				}
-				if e, ok := errors.AsType[*cert.Error](err); !ok || !strings.Contains(e.Hint, "--force") {
-					t.Errorf("the error %v says nothing of --force", err)
-				}
-				delete(w.issuer.fail, "a.example")
-				if _, err := w.manager().Revoke(t.Context(), Revoke{Name: "a.example", Reason: cert.Superseded, Force: true}); err != nil || len(w.issuer.revoked) != 1 {
-					t.Errorf("forced: %v with %d revoked", err, len(w.issuer.revoked))
-				}
+		for _, force := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, force %v", name, force), func(t *testing.T) {
+				bubble(t, func(t *testing.T) {
+					w := newWorld(t, "a.example")
+					w.once(Ask{})
+					meant := w.lineage("a.example").Fingerprint()
+					failing.spoil(w)
+					for range 2 {
+						_, err := w.manager().Revoke(t.Context(), Revoke{Name: "a.example", Reason: cert.KeyCompromise})
+						if err == nil || len(w.issuer.revoked) > 0 {
+							t.Fatalf("Revoke() = %v with %d revoked, want an error and none", err, len(w.issuer.revoked))
+						}
+					}
+					if force && w.issuer.refuse == nil {
+						if _, err := w.manager().Revoke(t.Context(), Revoke{Name: "a.example", Reason: cert.KeyCompromise, Force: true}); err != nil {
+							t.Fatal(err)
+						}
+					}
+					failing.mend(w)
+					time.Sleep(time.Hour)
+					if !force || w.revokedVersions() == nil {
+						if _, err := w.manager().Revoke(t.Context(), Revoke{Name: "a.example", Reason: cert.KeyCompromise}); err != nil {
+							t.Fatal(err)
+						}
+					}
+					w.once(Ask{})
+					if got := w.revokedVersions(); !slices.Equal(got, []string{meant}) {
+						t.Errorf("revoked %v, want %v alone, which was live when it was asked for", got, meant)
+					}
+					if w.lineage("a.example").Fingerprint() == meant {
+						t.Error("the revoked certificate is live still")
+					}
+					if got := w.issuer.count(); got != failing.orders {
+						t.Errorf("%d orders, want %d", got, failing.orders)
+					}
+				})
 			})
-		})
+		}
 	}
 }
 
-func TestRevokedCertificateThatIsLiveIsReplacedWithAFreshKey(t *testing.T) {
+func TestRevocationLeavesOtherCertificatesWithTheNameAlone(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		w.specs = append(w.specs, cert.Spec{Name: "shop", Named: true, Names: []string{"shop.example", "a.example"}, CA: w.specs[0].CA})
+		w.once(Ask{})
+		if _, err := w.manager().Revoke(t.Context(), Revoke{Name: "a.example", Reason: cert.KeyCompromise}); err != nil {
+			t.Fatal(err)
+		}
+		if l := w.lineage("shop"); l.Number != 1 {
+			t.Errorf("shop is at version %d, want 1", l.Number)
+		}
+	})
+}
+
+func TestRevokedCertificateThatIsLiveIsReplaced(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, "a.example")
 		w.once(Ask{})
-		if _, err := w.manager().Revoke(t.Context(), Revoke{Name: "a.example", Reason: cert.Unspecified, Force: true}); err != nil {
+		if _, err := w.manager().Revoke(t.Context(), Revoke{Name: "a.example", Reason: cert.KeyCompromise, Force: true}); err != nil {
 			t.Fatal(err)
 		}
 		r := w.once(Ask{})
@@ -123,7 +195,11 @@ func TestDeleteRefusesWhatIsConfiguredOrServed(t *testing.T) {
 		if _, err := w.manager().Delete(t.Context(), "a.example", false); err == nil || !strings.Contains(err.Error(), "cannot be seen") {
 			t.Errorf("Delete() of one that nobody can look at = %v", err)
 		}
-		w.reloader.err = nil
+		w.reloader.outcomes, w.reloader.err = []cert.Outcome{{Cert: "a.example", Container: "web", Class: cert.Unseen}}, nil
+		if _, err := w.manager().Delete(t.Context(), "a.example", false); err == nil || !strings.Contains(err.Error(), "whether web serves it cannot be seen") {
+			t.Errorf("Delete() of one that a stopped container may serve = %v", err)
+		}
+		w.reloader.outcomes = nil
 		if _, err := w.manager().Delete(t.Context(), "a.example", false); err != nil {
 			t.Fatal(err)
 		}
@@ -188,6 +264,41 @@ func TestRehearsalHeedsTheCAsRetryAfter(t *testing.T) {
 		r := w.manager().Rehearse(t.Context(), nil)
 		if r.Certs[0].Held == "" || len(w.issuer.rehearsed) != 1 {
 			t.Errorf("after Retry-After: %+v with %d rehearsals, want it held and 1", r.Certs[0], len(w.issuer.rehearsed))
+		}
+	})
+}
+
+func TestPostRunsWhenARehearsalIsBrokenOff(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		w.hooks = &fakeHooks{}
+		w.issuer.slow = time.Hour
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		w.manager().Rehearse(ctx, nil)
+		if len(w.hooks.calls) != 2 || !strings.HasPrefix(w.hooks.calls[1], "post") {
+			t.Errorf("hooks %q, want pre and post: what pre has stopped must be started again", w.hooks.calls)
+		}
+	})
+}
+
+func TestRehearsalAndPassDoNotRunHooksInTurn(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		w.hooks = &fakeHooks{}
+		w.issuer.slow = time.Minute
+		w.issuer.took = map[string]time.Duration{"a.example": time.Minute}
+		m := w.manager()
+		go m.Rehearse(t.Context(), nil)
+		m.Once(t.Context(), Ask{})
+		time.Sleep(10 * time.Minute)
+		var order []string
+		for _, call := range w.hooks.calls {
+			word, _, _ := strings.Cut(call, " ")
+			order = append(order, word)
+		}
+		if got := strings.Join(order, " "); got != "pre post pre deploy post" && got != "pre deploy post pre post" {
+			t.Errorf("hooks ran %q: one's post in the midst of the other", got)
 		}
 	})
 }

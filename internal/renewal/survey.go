@@ -3,18 +3,20 @@ package renewal
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/sidecert/sidecert/internal/cert"
 	"github.com/sidecert/sidecert/internal/store"
 )
 
 // plan reads what is kept, without a change to anything.
-func (m *Manager) plan() (works []*work, lineages []cert.Lineage) {
+func (m *Manager) plan() (works []*work, left map[string]string, lineages []cert.Lineage) {
 	lineages, _ = m.Store.Lineages() // one that cannot be read is met by whoever opens it
-	wishes, _ := m.Plan(lineages)
-	return worksOf(wishes), lineages
+	wishes, left := m.Plan(lineages)
+	return worksOf(wishes), left, lineages
 }
 
 func worksOf(wishes []cert.Wish) []*work {
@@ -27,10 +29,10 @@ func worksOf(wishes []cert.Wish) []*work {
 }
 
 // survey reads every lineage, mends what was interrupted or damaged, and puts placeholders where there is nothing.
-func (m *Manager) survey(ctx context.Context) []*work {
+func (m *Manager) survey(ctx context.Context) (works []*work, left map[string]string) {
 	lineages := m.lineages(ctx)
 	wishes, left := m.Plan(lineages)
-	works := worksOf(wishes)
+	works = worksOf(wishes)
 	for i, w := range works {
 		w.lineage, w.result.Err = m.open(ctx, w)
 		if err := w.result.Err; err != nil {
@@ -42,7 +44,44 @@ func (m *Manager) survey(ctx context.Context) []*work {
 		m.welcome(w, wishes[i].Doubts)
 	}
 	m.tellUnkept(works, lineages, left)
-	return works
+	m.tellVanished(works)
+	return works, left
+}
+
+// tellVanished warns of certbot's lineages that were kept and are not there any more: a person may have deleted them, or a volume is lost.
+func (m *Manager) tellVanished(works []*work) {
+	before, err := m.Store.Adopted()
+	if err != nil {
+		return // it is for people, and told again when it can be read
+	}
+	var now []string
+	for _, w := range works {
+		if w.adopted {
+			now = append(now, w.name)
+		}
+	}
+	for _, name := range before {
+		if m.Adopt && !slices.ContainsFunc(works, func(w *work) bool { return w.name == name }) {
+			m.Log.Warn("adopted certificate is not there any more and not renewed", cert.AttrCert, name,
+				cert.AttrHint, "if nobody has deleted it on purpose, look whether the right volume is mounted, and restore renewal/"+name+".conf, live/ and archive/ from a backup")
+			m.journal(cert.Event{Kind: cert.EventDeleted, Cert: name, Err: "it is not there any more, and it was not sidecert that deleted it"})
+		}
+	}
+	if !slices.Equal(before, now) {
+		m.saveAdopted(now)
+	}
+}
+
+func (m *Manager) forgetAdopted(name string) {
+	if before, err := m.Store.Adopted(); err == nil && slices.Contains(before, name) {
+		m.saveAdopted(slices.DeleteFunc(before, func(n string) bool { return n == name }))
+	}
+}
+
+func (m *Manager) saveAdopted(names []string) {
+	if err := m.Store.SaveAdopted(names); err != nil {
+		m.Log.Warn("state not written", cert.AttrErr, err)
+	}
 }
 
 // lineages are all that can be read. What certbot, or a copy of its folder, has left in a bad state is mended first, since nobody knows
@@ -102,7 +141,11 @@ func (m *Manager) tellUnkept(works []*work, lineages []cert.Lineage, left map[st
 func (m *Manager) mend(ctx context.Context, name string) error {
 	did, err := m.Store.Mend(ctx, name)
 	if err == nil && did != "" {
-		m.Log.Info("files mended", cert.AttrCert, name, "did", did)
+		level := slog.LevelInfo
+		if strings.Contains(did, "renewal/") { // settings may be lost
+			level = slog.LevelWarn
+		}
+		m.Log.Log(ctx, level, "files mended", cert.AttrCert, name, "did", did)
 		m.journal(cert.Event{Kind: cert.EventRepaired, Cert: name, Action: did})
 	}
 	return err
@@ -136,7 +179,7 @@ func (m *Manager) placeholderFits(l cert.Lineage, s cert.Spec) bool {
 
 // Health looks which certificates have no files to serve. It changes nothing.
 func (m *Manager) Health() Health {
-	works, _ := m.plan()
+	works, _, _ := m.plan()
 	return m.healthOf(works)
 }
 

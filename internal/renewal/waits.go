@@ -10,6 +10,7 @@ import (
 // Waits is all that can hold a wanted certificate back.
 type Waits struct {
 	Attempts cert.Attempts
+	Guard    cert.Guard
 	Hold     cert.Hold
 	// Failures are when validations have failed, by name, over all certificates.
 	Failures map[string][]time.Time
@@ -52,7 +53,7 @@ func (w Waits) Until(names []string, now time.Time) (at time.Time, held string) 
 
 func (w Waits) guard(names []string, now time.Time) (time.Time, string) {
 	set := setOf(names)
-	return guard(w.Attempts.Ordered[set], w.Attempts.Issued[set], w.Lifetime, now)
+	return guard(w.Guard.Ordered[set], w.Guard.Issued[set], w.Lifetime, now)
 }
 
 // Left is what may still be had of a set of names, as far as our own books know: the CA counts what others did too.
@@ -70,8 +71,8 @@ func (w Waits) Left(names []string, now time.Time) Left {
 	set := setOf(names)
 	orders, certs := limits(w.Lifetime)
 	left := Left{
-		Orders:       orders - len(within(w.Attempts.Ordered[set], orderWindow, now)),
-		Certificates: certs - len(within(w.Attempts.Issued[set], issueWindow, now)),
+		Orders:       orders - len(within(w.Guard.Ordered[set], orderWindow, now)),
+		Certificates: certs - len(within(w.Guard.Issued[set], issueWindow, now)),
 		Failures:     maxFailures,
 	}
 	for _, name := range names {
