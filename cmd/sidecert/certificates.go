@@ -328,7 +328,11 @@ func writeTable(w io.Writer, all []listed, now time.Time) error {
 				next = "now"
 			}
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, namesText(r), orDash(r.KeyType), expires, left, servedText(r), next, short(stateText(r, now)))
+		cells := []string{r.Name, namesText(r), orDash(r.KeyType), expires, left, servedText(r), next, short(oneLine(stateText(r, now)))}
+		for i, cell := range cells {
+			cells[i] = oneLine(cell)
+		}
+		fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}
 	return t.Flush()
 }

@@ -101,7 +101,7 @@ func runCheck(ctx context.Context, in *invocation, flags *flag.FlagSet) error {
 	return check.conclude(in, findings)
 }
 
-// stored looks at the certificates that are kept, or at those named.
+// stored looks at the certificates that are kept here or left to certbot, or at those named.
 func (c checker) stored(s *store.Store, wishes cert.Wishes, names []string) []finding {
 	rows, err := list(s, wishes, c.now)
 	if err != nil {
@@ -112,7 +112,7 @@ func (c checker) stored(s *store.Store, wishes cert.Wishes, names []string) []fi
 			return []finding{{level: levelUnknown, text: err.Error()}}
 		}
 	} else {
-		rows = slices.DeleteFunc(rows, func(r listed) bool { return !r.Configured && !r.Adopted })
+		rows = slices.DeleteFunc(rows, func(r listed) bool { return !r.Configured && !r.Adopted && r.Left == "" })
 	}
 	var findings []finding
 	for _, row := range rows {
@@ -144,6 +144,12 @@ func (c checker) row(row listed) finding {
 	}
 	if row.Unserved != "" {
 		f.level, f.text = max(f.level, levelWarning), strings.TrimPrefix(f.text+", not served: "+row.Unserved, ", ")
+	}
+	switch {
+	case row.Revoked != "":
+		f.level, f.text = levelCritical, "revoked or to be, and not replaced: "+strings.TrimPrefix(row.Held+"; "+f.text, "; ")
+	case row.Left != "" && f.level > levelOK:
+		f.text += ", left to certbot"
 	}
 	return f
 }
@@ -216,7 +222,7 @@ func (c checker) conclude(in *invocation, findings []finding) error {
 		if f.leaf == nil {
 			continue
 		}
-		data = append(data, fmt.Sprintf("'%s'=%.1f;%.1f;%.1f", f.name, days(f.leaf.NotAfter.Sub(c.now)), days(c.warning), days(c.critical)))
+		data = append(data, fmt.Sprintf("'%s'=%.1f;%.1f;%.1f", plain(f.name), days(f.leaf.NotAfter.Sub(c.now)), days(c.warning), days(c.critical)))
 		if nearest.leaf == nil || f.leaf.NotAfter.Before(nearest.leaf.NotAfter) {
 			nearest = f
 		}
@@ -233,7 +239,7 @@ func (c checker) conclude(in *invocation, findings []finding) error {
 		}
 		text = fmt.Sprintf("%s, the first to expire is %s in %s", count, nearest.name, span(nearest.leaf.NotAfter.Sub(c.now)))
 	}
-	line := fmt.Sprintf("SIDECERT %s: %s", worst, strings.ReplaceAll(text, "|", "/")) // "|" begins the performance data
+	line := fmt.Sprintf("SIDECERT %s: %s", worst, strings.ReplaceAll(oneLine(text), "|", "/")) // "|" begins the performance data
 	if len(data) > 0 {
 		line += " | " + strings.Join(data, " ")
 	}
@@ -242,6 +248,11 @@ func (c checker) conclude(in *invocation, findings []finding) error {
 		return nil
 	}
 	return exitStatus(worst)
+}
+
+// plain is a name without what has a meaning in performance data.
+func plain(name string) string {
+	return strings.NewReplacer("|", "/", "'", "", "=", "-").Replace(oneLine(name))
 }
 
 func days(d time.Duration) float64 { return d.Hours() / 24 }

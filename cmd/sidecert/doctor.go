@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/sidecert/sidecert/internal/cert"
@@ -26,7 +25,8 @@ var doctorCommand = command{
 
 Looks at the configuration, the volumes, the Docker engine and the web containers, the CA and the clock, and at the challenge path, DNS
 and CAA records of every name, or of the names of the certificates named; then at what is left of the CA's limits. It orders nothing and
-tells no web container anything. What is well is a line each; what is not comes with what to do. Exit status 1 if something does not work.
+tells no web container anything. Each line begins with ok, unknown, warning or error; what is not well comes with what to do. Of the names
+it looks at as many as it can in two minutes. Exit status 1 if there is an error.
 
   --problems  only what is not well
 `,
@@ -41,24 +41,41 @@ func runDoctor(ctx context.Context, in *invocation, flags *flag.FlagSet) error {
 	}
 	c, notices, err := config.Parse(in.environ, in.world)
 	d := &doctor{in: in, out: in.stdout, problems: *only}
-	d.configuration(notices, err)
-	p, err := build(in, c)
-	if err != nil {
-		d.tell(broken("volume", c.CertDir, err))
-		return d.conclude()
+	if isTerminal(in.stderr) {
+		d.progress = in.stderr
 	}
-	d.parts = p
+	d.tell(d.configuration(notices, err)...)
+	stored := true
+	if d.parts, err = build(in, c); err != nil {
+		stored = false
+		d.tell(notBuilt(c, err))
+		if d.parts, err = outward(in, c, lost{err}); err != nil {
+			return d.conclude()
+		}
+	}
 	wishes, err := d.meant(names)
 	if err != nil {
 		return err
 	}
-	d.tell(p.store.Examine()...)
-	d.certificates(names)
-	d.tell(p.web.Examine(ctx, d.kept(wishes))...)
-	d.hooks()
-	d.cas(ctx, wishes)
-	d.names(ctx, wishes)
-	d.limits(wishes)
+	looks := []func(context.Context) []cert.Finding{
+		func(context.Context) []cert.Finding { return d.store.Examine() },
+		func(context.Context) []cert.Finding { return d.certificates(names) },
+		func(ctx context.Context) []cert.Finding { return d.web.Examine(ctx, d.kept(wishes)) },
+		func(context.Context) []cert.Finding { return d.hooks() },
+		func(ctx context.Context) []cert.Finding { return d.cas(ctx, wishes) },
+		func(ctx context.Context) []cert.Finding { return d.names(ctx, wishes) },
+		func(context.Context) []cert.Finding { return d.limits(wishes) },
+	}
+	if !stored {
+		looks = looks[2 : len(looks)-1]
+	}
+	for _, look := range looks {
+		findings := look(ctx)
+		if ctx.Err() != nil { // what was cut short says nothing
+			return errors.New("interrupted")
+		}
+		d.tell(findings...)
+	}
 	return d.conclude()
 }
 
@@ -68,6 +85,8 @@ type doctor struct {
 	in       *invocation
 	out      io.Writer
 	problems bool // only what is not well is told
+	// progress is where a person sees how far it is; nil where nobody looks.
+	progress io.Writer
 	topic    string
 	count    map[cert.Level]int
 }
@@ -89,9 +108,9 @@ func (d *doctor) tell(findings ...cert.Finding) {
 		if !strings.Contains(f.Text, f.About) {
 			about = f.About + ": "
 		}
-		fmt.Fprintf(d.out, "  %-8s %s%s\n", f.Level, about, f.Text)
+		fmt.Fprintf(d.out, "  %-8s %s\n", f.Level, oneLine(about+f.Text))
 		if f.Hint != "" {
-			fmt.Fprintf(d.out, "           hint: %s\n", f.Hint)
+			fmt.Fprintf(d.out, "           hint: %s\n", oneLine(f.Hint))
 		}
 	}
 }
@@ -104,31 +123,55 @@ func (d *doctor) conclude() error {
 	return nil
 }
 
+// notBuilt is a finding about what could not even be opened.
+func notBuilt(c config.Config, err error) cert.Finding {
+	e, _ := errors.AsType[*cert.Error](err)
+	switch {
+	case e != nil && e.Op == "open STATE_DIR":
+		return broken("volume", c.StateDir, err)
+	case e != nil && e.Op == "open CERT_DIR":
+		return broken("volume", c.CertDir, err)
+	}
+	return broken("engine", c.Docker.Host, err)
+}
+
+// lost is a store that could not be opened: of whatever it is asked it says so.
+type lost struct{ error }
+
+func (l lost) Target(string) (cert.TargetState, error)  { return cert.TargetState{}, l.error }
+func (l lost) SetTarget(string, cert.TargetState) error { return l.error }
+func (l lost) Account(cert.CA) (cert.Account, error)    { return cert.Account{}, l.error }
+func (l lost) SaveAccount(cert.CA, cert.Account) error  { return l.error }
+
 // broken is a finding about what failed.
 func broken(topic, about string, err error) cert.Finding {
 	return cert.Finding{Level: cert.Bad, Topic: topic, About: about, Text: err.Error(), Hint: hintOf(err)}
 }
 
-func (d *doctor) configuration(notices []config.Notice, err error) {
+func (d *doctor) configuration(notices []config.Notice, err error) (all []cert.Finding) {
 	const topic = "configuration"
 	var mistakes config.Mistakes
 	errors.As(err, &mistakes)
 	for _, m := range mistakes {
-		d.tell(cert.Finding{Level: cert.Bad, Topic: topic, Text: m.String()})
+		all = append(all, cert.Finding{Level: cert.Bad, Topic: topic, Text: m.String()})
 	}
 	for _, n := range notices {
 		if n.Level >= slog.LevelWarn {
-			d.tell(cert.Finding{Level: cert.Doubtful, Topic: topic, About: n.Variable, Text: n.Text})
+			all = append(all, cert.Finding{Level: cert.Doubtful, Topic: topic, About: n.Variable, Text: n.Text})
 		}
 	}
-	if d.count[cert.Bad]+d.count[cert.Doubtful] == 0 {
-		d.tell(cert.Finding{Topic: topic, Text: "no mistakes"})
+	if len(all) == 0 {
+		all = append(all, cert.Finding{Topic: topic, Text: "no mistakes"})
 	}
+	return all
 }
 
 // meant are the certificates to be looked at: all that are kept, or those that a person names.
 func (d *doctor) meant(names []string) ([]cert.Wish, error) {
-	wishes, _ := d.plan()
+	wishes, _ := wishes(d.in, d.config).Plan(nil)
+	if d.store != nil {
+		wishes, _ = d.plan()
+	}
 	if len(names) == 0 {
 		return wishes, nil
 	}
@@ -148,14 +191,17 @@ func (d *doctor) meant(names []string) ([]cert.Wish, error) {
 func (d *doctor) kept(wishes []cert.Wish) []cert.Kept {
 	var kept []cert.Kept
 	for _, w := range wishes {
-		l, _ := d.store.Lineage(w.Lineage) // one that cannot be read is told by certificates
+		l := cert.Lineage{Name: w.Lineage}
+		if d.store != nil {
+			l, _ = d.store.Lineage(w.Lineage) // one that cannot be read is told by certificates
+		}
 		kept = append(kept, cert.Kept{Spec: w.Spec, Lineage: l})
 	}
 	return kept
 }
 
 // certificates tells what ails of what is stored, as check does, and what is not kept.
-func (d *doctor) certificates(names []string) {
+func (d *doctor) certificates(names []string) (all []cert.Finding) {
 	const topic = "certificates"
 	now := d.in.now()
 	rows, err := list(d.store, wishes(d.in, d.config), now)
@@ -163,8 +209,7 @@ func (d *doctor) certificates(names []string) {
 		rows, err = pick(rows, names)
 	}
 	if err != nil {
-		d.tell(broken(topic, "", err))
-		return
+		return []cert.Finding{broken(topic, "", err)}
 	}
 	check := checker{d.config.ExpiryWarning, d.config.ExpiryCritical, now}
 	levels := map[level]cert.Level{levelOK: cert.Fine, levelWarning: cert.Doubtful, levelCritical: cert.Bad, levelUnknown: cert.Unknown}
@@ -184,18 +229,19 @@ func (d *doctor) certificates(names []string) {
 		default:
 			f.Level, f.Hint = cert.Doubtful, "it is renewed by nobody here: name it in DOMAINS, or `sidecert delete "+row.Name+"` once no web server uses it"
 		}
-		d.tell(f)
+		all = append(all, f)
 	}
 	plan, _ := d.plan()
 	for _, w := range plan {
 		for _, doubt := range w.Doubts {
-			d.tell(cert.Finding{Level: cert.Doubtful, Topic: topic, About: w.Lineage, Text: doubt.Text, Hint: doubt.Hint})
+			all = append(all, cert.Finding{Level: cert.Doubtful, Topic: topic, About: w.Lineage, Text: doubt.Text, Hint: doubt.Hint})
 		}
 	}
+	return all
 }
 
 // hooks sees that their programs are in this image.
-func (d *doctor) hooks() {
+func (d *doctor) hooks() (all []cert.Finding) {
 	for _, h := range []struct {
 		variable string
 		words    []string
@@ -208,62 +254,106 @@ func (d *doctor) hooks() {
 			f.Level, f.Text = cert.Bad, h.words[0]+" is not in this image, or cannot be run"
 			f.Hint = "hooks run in the container of sidecert: build an image FROM one that has it, and COPY sidecert into that (README, \"Hooks\")"
 		}
-		d.tell(f)
+		all = append(all, f)
 	}
+	return all
 }
 
 // cas looks at each CA once.
-func (d *doctor) cas(ctx context.Context, wishes []cert.Wish) {
+func (d *doctor) cas(ctx context.Context, wishes []cert.Wish) (all []cert.Finding) {
 	byID := map[string]cert.CA{}
 	for _, w := range wishes {
 		byID[w.Spec.CA.ID()] = w.Spec.CA
 	}
 	for _, id := range slices.Sorted(maps.Keys(byID)) {
-		d.tell(d.issuer.ExamineCA(ctx, byID[id])...)
+		all = append(all, d.issuer.ExamineCA(ctx, byID[id])...)
 	}
+	return all
 }
 
-// together is how many names are looked at side by side.
-const together = 8
+const (
+	// together is how many names are looked at side by side.
+	together = 8
+	// namesLimit is for all names.
+	namesLimit = 2 * time.Minute
+)
 
-// names looks at the challenge path, DNS and CAA of every name, and tells topic by topic.
-func (d *doctor) names(ctx context.Context, wishes []cert.Wish) {
-	type question struct {
-		spec cert.Spec
-		name string
-	}
+// question is a name to be looked at.
+type question struct {
+	spec cert.Spec
+	name string
+}
+
+// names looks at the challenge path, DNS and CAA of every name, and returns what it finds topic by topic.
+func (d *doctor) names(ctx context.Context, wishes []cert.Wish) []cert.Finding {
 	var asked []question
 	for _, w := range wishes {
 		for _, name := range w.Spec.Names {
 			asked = append(asked, question{w.Spec, name})
 		}
 	}
-	answers := make([][]cert.Finding, len(asked))
-	seats := make(chan struct{}, together)
-	var all sync.WaitGroup
-	for i, q := range asked {
-		seats <- struct{}{}
-		all.Go(func() {
-			defer func() { <-seats }()
-			answers[i] = d.issuer.Examine(ctx, q.spec, q.name)
-		})
-	}
-	all.Wait()
-	findings := slices.Concat(answers...)
+	look := d.issuer.Look()
+	findings := d.ask(ctx, asked, func(ctx context.Context, q question) []cert.Finding { return look.Examine(ctx, q.spec, q.name) })
 	order := []string{"challenge path", "DNS", "CAA"}
 	slices.SortStableFunc(findings, func(a, b cert.Finding) int { return slices.Index(order, a.Topic) - slices.Index(order, b.Topic) })
-	d.tell(findings...)
+	return findings
+}
+
+// ask has questions answered, and says of how many there was no time for.
+func (d *doctor) ask(ctx context.Context, asked []question, examine func(context.Context, question) []cert.Finding) []cert.Finding {
+	ctx, cancel := context.WithTimeout(ctx, namesLimit)
+	defer cancel()
+	answers := make([][]cert.Finding, len(asked))
+	looked := make(chan bool)
+	seats := make(chan struct{}, together)
+	for i, q := range asked {
+		go func() {
+			seats <- struct{}{}
+			defer func() { <-seats }()
+			var answer []cert.Finding
+			if ctx.Err() == nil {
+				answer = examine(ctx, q)
+			}
+			whole := ctx.Err() == nil
+			if whole {
+				answers[i] = answer
+			}
+			looked <- whole
+		}()
+	}
+	within := 0
+	for n := range asked {
+		d.show("looking at the names: %d of %d", n, len(asked))
+		if <-looked {
+			within++
+		}
+	}
+	d.show("")
+	all := slices.Concat(answers...)
+	if left := len(asked) - within; left > 0 {
+		all = append(all, cert.Finding{Level: cert.Unknown, Topic: "challenge path",
+			Text: fmt.Sprintf("%d of %d names could not be looked at within %v", left, len(asked), namesLimit),
+			Hint: "name certificates to look at fewer: `sidecert doctor NAME…`"})
+	}
+	return all
+}
+
+// show tells a person how far it is, in a line that the next one replaces.
+func (d *doctor) show(format string, args ...any) {
+	if d.progress != nil {
+		fmt.Fprintf(d.progress, "\r\x1b[K"+format, args...)
+	}
 }
 
 // limits tells what is left of the CA's limits, as far as we have used them ourselves.
-func (d *doctor) limits(wishes []cert.Wish) {
+func (d *doctor) limits(wishes []cert.Wish) (all []cert.Finding) {
 	const topic = "limits"
 	now := d.in.now()
 	for _, w := range wishes {
 		l, _ := d.store.Lineage(w.Lineage)
 		waits, err := waitsOf(d.store, w.Spec, l)
 		if err != nil {
-			d.tell(broken(topic, w.Lineage, err))
+			all = append(all, broken(topic, w.Lineage, err))
 			continue
 		}
 		left := waits.Left(w.Spec.Names, now)
@@ -274,6 +364,7 @@ func (d *doctor) limits(wishes []cert.Wish) {
 		if at, held := waits.Until(w.Spec.Names, now); at.After(now) {
 			f.Level, f.Text = cert.Doubtful, fmt.Sprintf("nothing is ordered before %s: %s; %s", at.UTC().Format(time.RFC3339), held, f.Text)
 		}
-		d.tell(f)
+		all = append(all, f)
 	}
+	return all
 }

@@ -57,26 +57,43 @@ func wire(in *invocation) (*parts, error) {
 
 // build makes the parts of what there is of a configuration, mistakes or not, and touches nothing.
 func build(in *invocation, c config.Config) (*parts, error) {
+	s, err := openStore(in, c)
+	if err != nil {
+		return nil, err
+	}
+	p, err := outward(in, c, s)
+	if err != nil {
+		return nil, err
+	}
+	p.store = s
+	p.manager = renewal.New(renewal.Config{
+		Wishes: wishes(in, c), Store: p.store, Issuer: p.issuer, Reloader: p.web, Hooks: hooks(in, c, p.log),
+		EnforcePreflight: c.Preflight == config.PreflightEnforce, Beat: p.beat, Now: in.now, Log: p.log,
+	})
+	return p, nil
+}
+
+// memory is what the parts around the store keep in it.
+type memory interface {
+	acme.Accounts
+	reload.Memory
+}
+
+// outward makes the parts that look outside.
+func outward(in *invocation, c config.Config, m memory) (*parts, error) {
 	p := &parts{config: c, watchers: &watchers{to: in.stderr}}
 	p.log = logger(p.watchers, c)
 	var err error
-	if p.store, err = openStore(in, c); err != nil {
-		return nil, err
-	}
 	p.engine, err = docker.New(docker.Config{Host: c.Docker.Host, APIVersion: c.Docker.APIVersion, CertPath: c.Docker.CertPath, TLSVerify: c.Docker.TLSVerify})
 	if err != nil {
 		return nil, err
 	}
 	p.web = reload.New(reload.Config{
-		Engine: p.engine, Project: c.Project, Memory: p.store, CertDir: c.CertDir, StateDir: c.StateDir, Now: in.now, Log: p.log,
+		Engine: p.engine, Project: c.Project, Memory: m, CertDir: c.CertDir, StateDir: c.StateDir, Now: in.now, Log: p.log,
 	})
 	p.issuer = acme.New(acme.Config{
-		Accounts: p.store, Preflight: acme.PreflightMode(c.Preflight), Upstreams: p.web.Upstreams, Managed: p.managed,
+		Accounts: m, Preflight: acme.PreflightMode(c.Preflight), Upstreams: p.web.Upstreams, Managed: p.managed,
 		Now: in.now, Log: p.log, UserAgent: "sidecert/" + version,
-	})
-	p.manager = renewal.New(renewal.Config{
-		Wishes: wishes(in, c), Store: p.store, Issuer: p.issuer, Reloader: p.web, Hooks: hooks(in, c, p.log),
-		EnforcePreflight: c.Preflight == config.PreflightEnforce, Beat: p.beat, Now: in.now, Log: p.log,
 	})
 	return p, nil
 }
@@ -130,7 +147,10 @@ func openStore(in *invocation, c config.Config) (*store.Store, error) {
 
 // managed reports whether a name is in one of our certificates.
 func (p *parts) managed(name string) bool {
-	wishes, _ := p.plan()
+	var wishes []cert.Wish
+	if p.manager != nil {
+		wishes, _ = p.plan()
+	}
 	return slices.ContainsFunc(wishes, func(w cert.Wish) bool { return slices.Contains(w.Spec.Names, name) })
 }
 

@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	// examineLimit is for one name as a whole.
+	// examineLimit is for one name as a whole; waysLimit leaves a probe its time of it.
 	examineLimit = 15 * time.Second
+	waysLimit    = examineLimit - probeTimeout
 	// maxAddresses is how many addresses of each family are asked, maxUpstreams how many web containers.
 	maxAddresses = 4
 	maxUpstreams = 8
@@ -25,23 +26,54 @@ const (
 	dnsTopic  = "DNS"
 )
 
+// Look is one look at names: the web containers of a spec are found once for all of them.
+type Look struct {
+	*Issuer
+	// limit is for one name as a whole, waysLimit for finding the web containers of a spec.
+	limit, waysLimit time.Duration
+
+	mu   sync.Mutex
+	ways map[string]func() ([]way, error) // by the spec's name
+}
+
+// Look begins one.
+func (i *Issuer) Look() *Look {
+	return &Look{Issuer: i, limit: examineLimit, waysLimit: waysLimit, ways: map[string]func() ([]way, error){}}
+}
+
 // Examine looks at everything that the CA will look at before it gives a certificate for one of a spec's names: its addresses, its CAA
 // records, and its challenge path, straight at each web container and at each public address. It asks the CA for nothing but its
-// directory, and that only if CAA records are to be understood and it was not read before.
-func (i *Issuer) Examine(ctx context.Context, spec cert.Spec, name string) []cert.Finding {
-	ctx, cancel := context.WithTimeout(ctx, examineLimit)
+// directory, and that only if CAA records are to be understood and it was not read before. ctx is the same for all names of a look;
+// when it ends, what was not looked at is not told of.
+func (l *Look) Examine(ctx context.Context, spec cert.Spec, name string) []cert.Finding {
+	limited, cancel := context.WithTimeout(ctx, l.limit)
 	defer cancel()
 	var caa cert.Finding
-	var beside sync.WaitGroup
-	beside.Go(func() { caa = i.examineCAA(ctx, spec, name) })
-	addresses, findings := i.examineDNS(ctx, spec, name)
-	path := i.examinePath(ctx, spec, name, addresses)
+	var beside, before sync.WaitGroup
+	beside.Go(func() { caa = inTime(limited, l.examineCAA(limited, spec, name)) })
+	before.Go(func() { l.findWays(ctx, spec) })
+	addresses, dns := l.examineDNS(limited, spec, name)
+	before.Wait()
+	path := l.examinePath(limited, spec, name, addresses)
 	beside.Wait()
-	all := append(append(path, findings...), caa)
-	if ctx.Err() != nil { // what could not be looked at any more says nothing about the name
+	all := append(append(path, dns...), caa)
+	if ctx.Err() != nil {
 		return slices.DeleteFunc(all, func(f cert.Finding) bool { return f.Level == cert.Unknown })
 	}
 	return all
+}
+
+// inTime is a finding, or what is said in its place where it could not be made since the time was over.
+func inTime(ctx context.Context, f cert.Finding) cert.Finding {
+	if f.Level == cert.Unknown && ctx.Err() != nil {
+		return tooLate(f.Topic, f.About, "the "+f.Topic+" records of "+f.About)
+	}
+	return f
+}
+
+func tooLate(topic, name, what string) cert.Finding {
+	return cert.Finding{Level: cert.Unknown, Topic: topic, About: name, Text: what + " could not be looked at in time",
+		Hint: "look again; if it stays so, the name servers, the engine or the web server are slow to answer"}
 }
 
 // examineDNS looks the addresses of a name up.
@@ -59,7 +91,7 @@ func (i *Issuer) examineDNS(ctx context.Context, spec cert.Spec, name string) ([
 	found := cert.Finding{Topic: dnsTopic, About: name}
 	switch {
 	case len(all) == 0 && (errFour != nil || errSix != nil):
-		found = unresolvable(found, errFour, errSix)
+		found = inTime(ctx, unresolvable(found, errFour, errSix))
 	case len(all) == 0:
 		found.Level, found.Text = cert.Bad, name+" exists in the DNS but has neither an A nor an AAAA record"
 		found.Hint = "add an A record (and AAAA, if the web server is reached by IPv6) with the public address of this site"
@@ -146,16 +178,19 @@ func outsideFindings(spec cert.Spec, name string, addresses []netip.Addr) []cert
 var sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
 
 // examinePath fetches a probe file in every way that is known.
-func (i *Issuer) examinePath(ctx context.Context, spec cert.Spec, name string, addresses []netip.Addr) []cert.Finding {
-	p, err := i.newProbe(spec.WebrootOf(name), name)
+func (l *Look) examinePath(ctx context.Context, spec cert.Spec, name string, addresses []netip.Addr) []cert.Finding {
+	p, err := l.newProbe(spec.WebrootOf(name), name)
 	if err != nil {
 		return []cert.Finding{{Level: cert.Bad, Topic: pathTopic, About: name,
 			Text: "no challenge file can be written: " + clean(err.Error(), maxWords), Hint: webrootHint(spec.WebrootOf(name), err)}}
 	}
 	defer p.close()
-	ways := i.localWays(ctx, spec)
 	var findings []cert.Finding
-	if i.config.Upstreams != nil && len(ways) == 0 {
+	ways, err := l.findWays(ctx, spec)
+	switch {
+	case err != nil:
+		findings = append(findings, tooLate(pathTopic, name, "the web containers of "+name))
+	case l.config.Upstreams != nil && len(ways) == 0:
 		findings = append(findings, cert.Finding{Level: cert.Unknown, Topic: pathTopic, About: name,
 			Text: "no web container is known that could be asked for " + name + " from inside",
 			Hint: "see that one of RELOAD is running (`docker compose ps`) and shares a network with sidecert"})
@@ -164,23 +199,40 @@ func (i *Issuer) examinePath(ctx context.Context, spec cert.Spec, name string, a
 		ways = append(ways, way{address: ip.Unmap()})
 	}
 	sights := make([]sight, len(ways))
-	each(len(ways), func(n int) { sights[n] = p.fetch(ctx, ways[n]) })
+	cut := make([]bool, len(ways))
+	each(len(ways), func(n int) {
+		sights[n] = p.fetch(ctx, ways[n])
+		cut[n] = ctx.Err() != nil && !sights[n].answered()
+	})
 	all := panorama(sights)
-	for _, s := range sights {
-		if ctx.Err() != nil && !s.answered() {
-			continue // cut short: it says nothing about the way
+	for n, s := range sights {
+		if cut[n] { // it says nothing about the way
+			findings = append(findings, tooLate(pathTopic, name, s.where))
+			continue
 		}
 		findings = append(findings, all.finding(s))
 	}
 	return findings
 }
 
-func (i *Issuer) localWays(ctx context.Context, spec cert.Spec) []way {
-	if i.config.Upstreams == nil {
-		return nil
+// findWays finds the web containers of a spec, once in a look. It fails when that takes too long.
+func (l *Look) findWays(ctx context.Context, spec cert.Spec) ([]way, error) {
+	if l.config.Upstreams == nil {
+		return nil, nil
 	}
-	upstreams := i.config.Upstreams(ctx, spec)
-	return at(upstreams[:min(len(upstreams), maxUpstreams)])
+	l.mu.Lock()
+	find := l.ways[spec.Name]
+	if find == nil {
+		find = sync.OnceValues(func() ([]way, error) {
+			ctx, cancel := context.WithTimeout(ctx, l.waysLimit)
+			defer cancel()
+			upstreams := l.config.Upstreams(ctx, spec)
+			return at(upstreams[:min(len(upstreams), maxUpstreams)]), ctx.Err()
+		})
+		l.ways[spec.Name] = find
+	}
+	l.mu.Unlock()
+	return find()
 }
 
 // panorama is one name seen in all ways at once: what a silence means depends on the others.

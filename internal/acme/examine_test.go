@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -158,7 +159,7 @@ func TestEveryAnswerHasItsSentence(t *testing.T) {
 			s.SetDNS("example.test", "")
 			upstream := listen(t, row.answer(s.files()))
 			s.issuer.config.Upstreams = func(context.Context, cert.Spec) []string { return []string{upstream} }
-			findings := s.issuer.Examine(t.Context(), s.spec("example.test"), "example.test")
+			findings := s.issuer.Look().Examine(t.Context(), s.spec("example.test"), "example.test")
 			want(t, about(findings, pathTopic), row.want)
 			for _, f := range findings {
 				if strings.ContainsAny(f.Text+f.Hint, "\x1b\r\n\x00") || len(f.Text) > 1500 || f.About != "example.test" {
@@ -213,7 +214,7 @@ func TestEveryWayIsJudgedByTheOthers(t *testing.T) {
 				upstream := listen(t, s.files())
 				s.issuer.config.Upstreams = func(context.Context, cert.Spec) []string { return []string{upstream} }
 			}
-			want(t, about(s.issuer.Examine(t.Context(), s.spec("example.test"), "example.test"), pathTopic), row.want...)
+			want(t, about(s.issuer.Look().Examine(t.Context(), s.spec("example.test"), "example.test"), pathTopic), row.want...)
 		})
 	}
 }
@@ -226,10 +227,10 @@ func TestWebContainerThatServesNoHTTPIsNoFault(t *testing.T) {
 	off.Close()
 	wrong := listen(t, http.NotFoundHandler())
 	s.issuer.config.Upstreams = func(context.Context, cert.Spec) []string { return []string{off.Listener.Addr().String(), wrong} }
-	want(t, about(s.issuer.Examine(t.Context(), s.spec("example.test"), "example.test"), pathTopic),
+	want(t, about(s.issuer.Look().Examine(t.Context(), s.spec("example.test"), "example.test"), pathTopic),
 		"unknown did not answer (connection refused) | does not serve plain HTTP", "warning answered 404 | another way works all the same", "ok (IPv4) is served")
 	s.issuer.config.Upstreams = func(context.Context, cert.Spec) []string { return nil }
-	want(t, about(s.issuer.Examine(t.Context(), s.spec("example.test"), "example.test"), pathTopic),
+	want(t, about(s.issuer.Look().Examine(t.Context(), s.spec("example.test"), "example.test"), pathTopic),
 		"unknown no web container is known | docker compose ps", "ok (IPv4) is served")
 }
 
@@ -245,7 +246,7 @@ func TestRedirectToHTTPSIsFineOrSaid(t *testing.T) {
 		plain:                           "error redirects to https://example.test/.well-known/acme-challenge/…, which fails ( | before any redirect",
 	} {
 		s.issuer.dial = street{"203.0.113.7:80": plain, "203.0.113.7:443": there}.dial
-		want(t, about(s.issuer.Examine(t.Context(), s.spec("example.test"), "example.test"), pathTopic), expected)
+		want(t, about(s.issuer.Look().Examine(t.Context(), s.spec("example.test"), "example.test"), pathTopic), expected)
 	}
 }
 
@@ -256,7 +257,7 @@ func TestAtMostFourAddressesOfAKindAreAsked(t *testing.T) {
 		many = append(many, fmt.Sprintf("203.0.113.%d", n+1), fmt.Sprintf("2001:db8::%d", n+1))
 	}
 	s.SetDNS("example.test", many...) // which does not fit in a datagram either
-	if n := len(about(s.issuer.Examine(t.Context(), s.spec("example.test"), "example.test"), pathTopic)); n != 2*maxAddresses {
+	if n := len(about(s.issuer.Look().Examine(t.Context(), s.spec("example.test"), "example.test"), pathTopic)); n != 2*maxAddresses {
 		t.Errorf("%d addresses were asked, want %d", n, 2*maxAddresses)
 	}
 }
@@ -265,13 +266,13 @@ func TestWebrootThatCannotBeWrittenIsAFinding(t *testing.T) {
 	s := house(t, street{})
 	spec := s.spec("example.test")
 	spec.Webroot = filepath.Join(s.webroot, "not", "mounted")
-	want(t, about(s.issuer.Examine(t.Context(), spec, "example.test"), pathTopic), "error no challenge file can be written | mount the webroot volume at "+spec.Webroot)
+	want(t, about(s.issuer.Look().Examine(t.Context(), spec, "example.test"), pathTopic), "error no challenge file can be written | mount the webroot volume at "+spec.Webroot)
 }
 
 func TestAddressAsNameIsExaminedToo(t *testing.T) {
 	s := house(t, nil)
 	s.issuer.dial = street{"[2001:db8::7]:80": listen(t, s.files())}.dial
-	findings := s.issuer.Examine(t.Context(), s.spec("2001:db8::7"), "2001:db8::7")
+	findings := s.issuer.Look().Examine(t.Context(), s.spec("2001:db8::7"), "2001:db8::7")
 	want(t, findings, "ok at 2001:db8::7 (IPv6) is served", "ok addresses have no CAA records")
 }
 
@@ -282,11 +283,54 @@ func TestExaminationEndsWithItsContext(t *testing.T) {
 	stuck := listen(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { cancel(); <-r.Context().Done() }))
 	s.issuer.dial = street{"203.0.113.7:80": stuck}.dial
 	begun := time.Now()
-	findings := s.issuer.Examine(ctx, s.spec("example.test"), "example.test")
+	findings := s.issuer.Look().Examine(ctx, s.spec("example.test"), "example.test")
 	if got := about(findings, pathTopic); len(got) != 0 {
 		t.Errorf("found %v, want nothing said of a way that was cut short", got)
 	}
 	if took := time.Since(begun); took > 2*time.Second {
 		t.Errorf("ended after %s, want at once", took)
 	}
+}
+
+func TestWebContainersAreFoundOnceForAllNamesOfASpec(t *testing.T) {
+	s := house(t, street{})
+	upstream := listen(t, s.files())
+	var asked atomic.Int32
+	s.issuer.config.Upstreams = func(context.Context, cert.Spec) []string { asked.Add(1); return []string{upstream} }
+	names := []string{"a.test", "b.test", "c.test"}
+	look := s.issuer.Look()
+	each(len(names), func(n int) {
+		s.SetDNS(names[n], "")
+		want(t, about(look.Examine(t.Context(), s.spec(names...), names[n]), pathTopic), "ok at "+upstream)
+	})
+	look.Examine(t.Context(), s.spec("d.test"), "d.test")
+	if got := asked.Load(); got != 2 {
+		t.Errorf("the engine was asked %d times for two specs", got)
+	}
+}
+
+func TestWhatCannotBeLookedAtInTimeIsSaid(t *testing.T) {
+	s := house(t, nil)
+	s.SetDNS("example.test", "203.0.113.7", "203.0.113.8")
+	stuck := listen(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	s.issuer.dial = street{"203.0.113.7:80": stuck, "203.0.113.8:80": closed}.dial
+	s.issuer.config.Upstreams = func(ctx context.Context, _ cert.Spec) []string { <-ctx.Done(); return nil }
+	look := s.issuer.Look()
+	look.limit, look.waysLimit = time.Second, 100*time.Millisecond
+	want(t, about(look.Examine(t.Context(), s.spec("example.test"), "example.test"), pathTopic),
+		"unknown the web containers of example.test could not be looked at in time | look again",
+		"unknown at 203.0.113.7 (IPv4) could not be looked at in time | look again",
+		"error at 203.0.113.8 (IPv4) did not answer (connection refused) | firewall")
+
+	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	s.issuer.resolver.servers = []string{silent.LocalAddr().String()}
+	look = s.issuer.Look()
+	look.limit, look.waysLimit = 200*time.Millisecond, 100*time.Millisecond
+	findings := look.Examine(t.Context(), s.spec("example.test"), "example.test")
+	want(t, about(findings, dnsTopic), "unknown the DNS records of example.test could not be looked at in time | look again")
+	want(t, about(findings, "CAA"), "unknown the CAA records of example.test could not be looked at in time | look again")
 }

@@ -33,7 +33,8 @@ func (i *Issuer) explain(ctx context.Context, spec cert.Spec, err error) error {
 	ctx, cancel := context.WithTimeout(ctx, i.pace(explainLimit))
 	defer cancel()
 	seen := make([][]cert.Finding, len(names))
-	each(len(names), func(n int) { seen[n] = i.Examine(ctx, spec, names[n]) })
+	look := i.Look()
+	each(len(names), func(n int) { seen[n] = look.Examine(ctx, spec, names[n]) })
 	explained := *failed
 	explained.Hint = strings.TrimPrefix(failed.Hint+"; "+fromHere(slices.Concat(seen...)), "; ")
 	explained.Hint = strings.TrimSuffix(explained.Hint, "; ")

@@ -187,8 +187,24 @@ func publicDialer() dialer {
 	return (&net.Dialer{Control: func(_, address string, _ syscall.RawConn) error { return checkAddress(address) }}).DialContext
 }
 
-// metadata are the addresses of clouds' metadata services that are not link-local: AWS (IPv6), Alibaba, Oracle.
-var metadata = []netip.Addr{netip.MustParseAddr("fd00:ec2::254"), netip.MustParseAddr("100.100.100.200"), netip.MustParseAddr("192.0.0.192")}
+// metadata are the addresses of clouds' metadata services that are not link-local: AWS and Google (IPv6), Alibaba, Oracle, Azure.
+var metadata = []netip.Addr{
+	netip.MustParseAddr("fd00:ec2::254"), netip.MustParseAddr("fd20:ce::254"),
+	netip.MustParseAddr("100.100.100.200"), netip.MustParseAddr("192.0.0.192"), netip.MustParseAddr("168.63.129.16"),
+}
+
+// nat64 holds every IPv4 address in its last four bytes, RFC 6052 §2.1.
+var nat64 = netip.MustParsePrefix("64:ff9b::/96")
+
+// reached is the address that a gateway would talk to.
+func reached(ip netip.Addr) netip.Addr {
+	ip = ip.Unmap().WithZone("")
+	if !nat64.Contains(ip) {
+		return ip
+	}
+	inner, _ := netip.AddrFromSlice(ip.AsSlice()[12:])
+	return inner
+}
 
 // barredError is an address that is not dialled.
 type barredError struct{ ip netip.Addr }
@@ -202,7 +218,7 @@ func checkAddress(address string) error {
 	if err != nil {
 		return err
 	}
-	ip := to.Addr().Unmap().WithZone("")
+	ip := reached(to.Addr())
 	if ip.IsLinkLocalUnicast() || ip.IsUnspecified() || ip.IsMulticast() || slices.Contains(metadata, ip) {
 		return &barredError{ip}
 	}

@@ -44,7 +44,7 @@ func TestDNSHasASentenceForEveryCase(t *testing.T) {
 			if row.directory != "" {
 				spec.CA.Directory = row.directory
 			}
-			want(t, about(s.issuer.Examine(t.Context(), spec, "example.test"), dnsTopic), row.want...)
+			want(t, about(s.issuer.Look().Examine(t.Context(), spec, "example.test"), dnsTopic), row.want...)
 		})
 	}
 }
@@ -52,7 +52,7 @@ func TestDNSHasASentenceForEveryCase(t *testing.T) {
 func TestNameServerThatIsAwayIsNoFaultOfTheName(t *testing.T) {
 	s := house(t, street{})
 	s.issuer.resolver.servers = []string{freePort(t)}
-	findings := s.issuer.Examine(t.Context(), s.spec("example.test"), "example.test")
+	findings := s.issuer.Look().Examine(t.Context(), s.spec("example.test"), "example.test")
 	want(t, about(findings, dnsTopic), "unknown example.test cannot be looked up from here | resolv.conf")
 	want(t, about(findings, "CAA"), "unknown the CAA records of example.test cannot be looked up from here | resolv.conf")
 }

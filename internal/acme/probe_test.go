@@ -274,7 +274,8 @@ func TestPreflightOffTouchesNothing(t *testing.T) {
 func TestMetadataServicesAreNotDialled(t *testing.T) {
 	for address, want := range map[string]bool{
 		"169.254.169.254:80": false, "[fe80::1%eth0]:80": false, "[fd00:ec2::254]:80": false, "100.100.100.200:80": false,
-		"[::ffff:169.254.169.254]:80": false, "0.0.0.0:80": false, "224.0.0.1:80": false, "nonsense": false,
+		"[::ffff:169.254.169.254]:80": false, "168.63.129.16:80": false, "[fd20:ce::254]:80": false,
+		"[64:ff9b::a9fe:a9fe]:80": false, "[64:ff9b::168.63.129.16]:80": false, "[64:ff9b::203.0.113.7]:80": true, "[64:ff9b:1::a9fe:a9fe]:80": true, "0.0.0.0:80": false, "224.0.0.1:80": false, "nonsense": false,
 		"203.0.113.7:80": true, "10.0.0.5:443": true, "[2001:db8::1]:80": true, "127.0.0.1:80": true,
 	} {
 		if err := checkAddress(address); (err == nil) != want {

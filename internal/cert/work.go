@@ -31,6 +31,8 @@ type Outcome struct {
 	Action string
 	// Class is what it serves now, after the action.
 	Class Class
+	// Bare says that it serves the leaf without the certificates between it and the root, which not every client finds by itself.
+	Bare bool
 	// Changed says that Class or the version differs from what was seen at the last look.
 	Changed bool
 	Err     error

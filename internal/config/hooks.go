@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"path"
 	"strings"
 )
@@ -32,11 +33,12 @@ func isShell(words []string) bool {
 	return len(words) > 0 && isOneOf(path.Base(words[0]), "sh", "ash", "bash", "dash", "ksh", "zsh")
 }
 
-// shellSyntax is the first thing in a command that a shell would act on; "" if there is none. Between double quotes it would
-// replace variables and commands, unless another shell gets the text as its script.
-func shellSyntax(text string, shell bool) string {
+// shellSyntax is the first thing in a command that a shell would act on, or the end of a line wherever it is; "" if there is none.
+// Between double quotes it would replace variables and commands, unless another shell gets the text as its script.
+func shellSyntax(text string, shell bool) (first string) {
 	var quote byte
 	for i := 0; i < len(text); i++ {
+		token := ""
 		switch c := text[i]; {
 		case c == '\\' && quote != '\'':
 			i++
@@ -46,15 +48,18 @@ func shellSyntax(text string, shell bool) string {
 			quote = c
 		case quote == '\'' || quote == '"' && shell:
 		case c == '`' || c == '$' && replaced(text[i+1:]):
-			return string(c)
+			token = string(c)
 		case quote != 0:
-		case c == '|' || c == ';' || c == '<' || c == '>' || c == '\n':
-			return string(c)
+		case c == '\n':
+			return "\n"
+		case c == '|' || c == ';' || c == '<' || c == '>':
+			token = string(c)
 		case strings.HasPrefix(text[i:], "&&"):
-			return "&&"
+			token = "&&"
 		}
+		first = cmp.Or(first, token)
 	}
-	return ""
+	return first
 }
 
 // replaced reports whether a shell would replace a dollar sign and what follows.

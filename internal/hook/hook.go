@@ -50,7 +50,9 @@ type Config struct {
 
 // Runner runs hooks, one at a time.
 type Runner struct {
+	// running is held while a hook is under way, and while orphans are waited for.
 	running sync.Mutex
+	orphans sync.Once
 
 	own     map[string][]string // the environment's, by sort
 	dir     string
@@ -204,7 +206,7 @@ func (r *Runner) hasShell() bool {
 
 // hintNoShell is for an image that has nothing but sidecert in it, as ours.
 const hintNoShell = "the image has no shell and no interpreters: RELOAD tells web containers without any, DEPLOY_HOOK runs a program, " +
-	"and an image with a shell is made by a Dockerfile of four lines, which the README shows"
+	"and an image with a shell is made by a Dockerfile of three lines, which the README shows"
 
 // impossible says once in this process that a hook cannot be run here.
 func (r *Runner) impossible(log *slog.Logger, c command, err error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -360,4 +361,62 @@ func TestWithoutAShellIsSaidOnceAndProgramsRunStill(t *testing.T) {
 	if got, want := b.out(t), "own\nown"; got != want {
 		t.Errorf("hooks wrote %q, want the environment's in both passes", got)
 	}
+}
+
+// asFirst names the variable that makes this test binary the first process of a container.
+const asFirst = "HOOK_TEST_AS_FIRST"
+
+func TestFirstProcessLeavesNoZombies(t *testing.T) {
+	if os.Getenv(asFirst) != "" {
+		beFirst(t)
+		return
+	}
+	if out, err := exec.Command("unshare", "--pid", "--fork", "--mount-proc", "true").CombinedOutput(); err != nil {
+		t.Skipf("no process namespace can be made: %v %s", err, out)
+	}
+	cmd := exec.Command("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", os.Args[0], "-test.v", "-test.run=^TestFirstProcessLeavesNoZombies$")
+	cmd.Env = append(os.Environ(), asFirst+"=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("as process 1: %v\n%s", err, out)
+	}
+}
+
+// beFirst runs hooks that leave others behind: in their own group and out of it, such as end at once, later, and not at all.
+func beFirst(t *testing.T) {
+	if os.Getpid() != 1 {
+		t.Fatalf("this is process %d, want 1", os.Getpid())
+	}
+	b := newBench(t, Config{})
+	const left = "(exec >/dev/null 2>&1; sleep 0.01 & sleep 0.3 & setsid sleep 0.3 & setsid sleep 1000 & echo $! >> $OUT)"
+	for range 20 {
+		b.Pre(t.Context(), []string{left, "(true &) ; sleep 0.02", "(sleep 0.01 &) ; exit 7"})
+	}
+	if ran, failed := len(b.lines(`msg="hook ran"`)), len(b.lines(`msg="hook failed"`, "exit status 7")); ran != 40 || failed != 20 {
+		t.Errorf("%d hooks ran and %d failed with 7, want 40 and 20; log:\n%s", ran, failed, b.logged)
+	}
+	for end := time.Now().Add(10 * time.Second); len(zombies(t)) > 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("zombies are left: %v", zombies(t))
+		}
+	}
+	for _, pid := range b.pids(t) {
+		if !alive(pid) {
+			t.Errorf("process %d was ended, though it was to live on", pid)
+		}
+	}
+}
+
+func zombies(t *testing.T) (all []string) {
+	t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range stats {
+		stat, _ := os.ReadFile(file) // it may be gone by now
+		if _, after, _ := strings.Cut(string(stat), ") "); strings.HasPrefix(after, "Z") {
+			all = append(all, string(stat))
+		}
+	}
+	return all
 }

@@ -40,6 +40,7 @@ func (r *Runner) run(ctx context.Context, args, environ []string, log *slog.Logg
 	if ctx.Err() != nil {
 		r.end(cmd.Process.Pid)
 	}
+	r.reap()
 	if errors.Is(err, exec.ErrWaitDelay) && ctx.Err() == nil {
 		return nil
 	}

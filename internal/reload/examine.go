@@ -317,6 +317,9 @@ func (x *examination) examineServed() {
 			continue
 		case o.Class == cert.Current && l.Placeholder:
 			f.Level, f.Text = cert.Doubtful, fmt.Sprintf("It serves the placeholder of %s, which has no certificate yet.", o.Cert)
+		case o.Class == cert.Current && o.Bare:
+			f.Level, f.Text = cert.Doubtful, fmt.Sprintf("It serves the certificate of %s without those between it and the root, so that many clients do not trust it.", o.Cert)
+			f.Hint = "let it use fullchain.pem in place of cert.pem (httpd: or chain.pem beside it)"
 		case o.Class == cert.Current:
 			f.Text, f.Hint = fmt.Sprintf("It serves the stored certificate of %s.", o.Cert), ""
 		case o.Class == cert.Stale:
@@ -324,10 +327,18 @@ func (x *examination) examineServed() {
 		case o.Class == cert.Foreign:
 			f.Level, f.Text = cert.Bad, fmt.Sprintf("It does not serve the stored certificate of %s: %v.", o.Cert, o.Err)
 		default:
-			f.Level, f.Text = cert.Unknown, fmt.Sprintf("What it serves of %s is not seen: %v.", o.Cert, orElse(o.Err, "VERIFY=off"))
+			f.Level, f.Text = cert.Unknown, fmt.Sprintf("What it serves of %s is not seen: %v.", o.Cert, orElse(o.Err, x.whyUnseen(i)))
 		}
 		x.add(f)
 	}
+}
+
+// whyUnseen is for what was not looked at, or did not say why it was not seen.
+func (x *examination) whyUnseen(i int) string {
+	if x.kept[i].Spec.Verify.Off {
+		return "VERIFY=off"
+	}
+	return "no answer on port 443"
 }
 
 func orElse(err error, text string) error {

@@ -107,7 +107,7 @@ func (v *view) served() cert.Served {
 // outcome puts into words what became of a certificate.
 func (v *view) outcome(f found) cert.Outcome {
 	o := cert.Outcome{
-		Cert: v.kept.Lineage.Name, Container: f.Name, Action: v.done, Class: v.class, Err: v.err, Hint: v.hint,
+		Cert: v.kept.Lineage.Name, Container: f.Name, Action: v.done, Class: v.class, Bare: v.bare, Err: v.err, Hint: v.hint,
 		Changed: v.was.Seen != v.class || v.was.Stored != v.kept.Lineage.Fingerprint(),
 	}
 	if o.Err != nil || v.class == cert.Current || v.spared || !v.kept.Lineage.Issued() {

@@ -21,6 +21,8 @@ type sight struct {
 	class cert.Class
 	// other says that everything foreign is another lineage of ours: this server has nothing to do with this one.
 	other bool
+	// bare says that the stored leaf was served without the rest of its chain.
+	bare bool
 	// err says of a foreign one whose it is, and of an unseen one why.
 	err error
 }
@@ -33,7 +35,7 @@ func (s sight) and(t sight) sight {
 	case rank[t.class] > rank[s.class]:
 		return t
 	case t.class == s.class:
-		s.other = s.other && t.other
+		s.other, s.bare = s.other && t.other, s.bare || t.bare
 	}
 	return s
 }
@@ -81,6 +83,7 @@ func (r *Reloader) seePlace(ctx context.Context, k cert.Kept, p place, kept []ce
 
 func classify(k cert.Kept, kept []cert.Kept, name string, a answer) sight {
 	s := sight{class: k.Lineage.Classify(a.leaf), err: a.err}
+	s.bare = s.class == cert.Current && a.alone && len(k.Lineage.Chain) > 1
 	if s.class != cert.Foreign {
 		return s
 	}
@@ -106,7 +109,9 @@ func describe(c *x509.Certificate) string {
 // answer is the leaf that a server showed, or why it showed none.
 type answer struct {
 	leaf *x509.Certificate
-	err  error
+	// alone says that no other certificate came with it.
+	alone bool
+	err   error
 }
 
 // connect takes the first of a place's addresses that answers.
@@ -138,6 +143,7 @@ func (r *Reloader) handshake(ctx context.Context, conn net.Conn, name string) an
 		InsecureSkipVerify: true,
 		VerifyPeerCertificate: func(raw [][]byte, _ [][]*x509.Certificate) (err error) {
 			if len(raw) > 0 {
+				a.alone = len(raw) == 1
 				a.leaf, err = x509.ParseCertificate(raw[0])
 			}
 			return err

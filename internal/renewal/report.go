@@ -82,6 +82,11 @@ func (m *Manager) logOutcome(o cert.Outcome) {
 	}
 	if o.Class == cert.Current {
 		m.Log.Info("certificate served", args...)
+		bare := ""
+		if o.Bare {
+			bare = "web server sends the certificate without those between it and the root"
+		}
+		m.warnOnce("bare "+o.Container+" "+o.Cert, bare, cert.AttrCert, o.Cert, cert.AttrContainer, o.Container, cert.AttrHint, "let it use fullchain.pem in place of cert.pem")
 		m.warnOnce("attend "+o.Container, attend(o.Hint), cert.AttrContainer, o.Container, cert.AttrHint, o.Hint)
 		return
 	}

@@ -1,9 +1,7 @@
 package store
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -21,7 +19,9 @@ func (s *Store) Examine() []cert.Finding {
 	}{{"CERT_DIR", s.CertDir, s.certs}, {"STATE_DIR", s.StateDir, s.state}} {
 		all = append(all, writable(v.variable, v.dir, v.fs), space(v.variable, v.dir, v.fs))
 	}
-	all = append(all, s.examineLinks())
+	if all[0].Level == cert.Fine { // where nothing can be written, nothing can be said of links
+		all = append(all, s.examineLinks())
+	}
 	all = append(all, s.examineKeys()...)
 	return append(all, s.examineBackup())
 }
@@ -79,10 +79,11 @@ func (s *Store) examineLinks() cert.Finding {
 
 // canExchange tries it on two folders of its own.
 func (s *Store) canExchange() bool {
-	a, b := ".sidecert.try.a", ".sidecert.try.b"
-	defer func() { removeIfThere(s.certs, a); removeIfThere(s.certs, b) }()
+	name := tryName()
+	a, b := name+".a", name+".b"
+	defer discard(s.certs, a, b)
 	for _, dir := range []string{a, b} {
-		if err := s.certs.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := s.certs.Mkdir(dir, 0o700); err != nil {
 			return false
 		}
 	}

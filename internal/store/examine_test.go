@@ -1,10 +1,14 @@
 package store
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -81,8 +85,14 @@ func TestVolumesThatAreFullOrReadOnlyAreFound(t *testing.T) {
 		if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
 			t.Fatal(err)
 		}
-		if bad := found(s.Examine(), "volume", cert.Bad); len(bad) == 0 || !strings.Contains(bad[0].Text, "CERT_DIR cannot be written") {
+		bad := found(s.Examine(), "volume", cert.Unknown)
+		if len(bad) == 0 || !strings.Contains(bad[0].Text, "CERT_DIR cannot be written") {
 			t.Errorf("read-only: findings are %+v, want one that says so", bad)
+		}
+		for _, f := range bad {
+			if strings.Contains(f.Text, "links") {
+				t.Errorf("read-only: found %q, want nothing said of links where none can be tried", f.Text)
+			}
 		}
 	}
 }
@@ -92,6 +102,89 @@ func TestVolumeWithoutLinksOrExchangeIsDoubtful(t *testing.T) {
 		s := volume(t, t.TempDir(), t.TempDir(), errs, 0)
 		if bad := found(s.Examine(), "volume", cert.Doubtful); (len(bad) == 1) != (errs != nil) {
 			t.Errorf("%s: findings are %+v", name, bad)
+		}
+	}
+}
+
+func TestDoctorDoesNotDisturbTheDaemon(t *testing.T) {
+	certDir, stateDir := t.TempDir(), t.TempDir()
+	daemon, doctor := open(t, certDir, stateDir), open(t, certDir, stateDir)
+	done := make(chan struct{})
+	var beside sync.WaitGroup
+	beside.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			for _, f := range doctor.Examine() {
+				if f.Level != cert.Fine {
+					t.Errorf("beside the daemon doctor found %+v", f)
+				}
+			}
+		}
+	})
+	for range 200 {
+		if err := daemon.Try(); err != nil {
+			t.Errorf("beside doctor Try() = %v", err)
+		}
+		daemon.links = nil
+		if !daemon.canLink() {
+			t.Error("beside doctor the daemon finds that CERT_DIR has no links")
+		}
+	}
+	close(done)
+	beside.Wait()
+}
+
+func TestWhatAKilledTryHasLeftIsRemovedOnceItIsOld(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, t.TempDir())
+	for name, age := range map[string]time.Duration{
+		".sidecert.try": 2 * time.Hour, "..sidecert.try-OLD.new": 2 * time.Hour, ".sidecert.try-OLD.a/": 2 * time.Hour,
+		".sidecert.try-NEW": time.Minute, ".sidecert.lock": 2 * time.Hour, "sidecert.try": 2 * time.Hour,
+	} {
+		file := filepath.Join(dir, name)
+		var err error
+		if strings.HasSuffix(name, "/") {
+			err = os.Mkdir(file, 0o700)
+		} else {
+			err = os.WriteFile(file, nil, 0o600)
+		}
+		if then := time.Now().Add(-age); err != nil || os.Chtimes(file, then, then) != nil {
+			t.Fatal(name, err)
+		}
+	}
+	if err := s.Try(); err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	if want := []string{".sidecert.lock", ".sidecert.try-NEW", "sidecert.try"}; !slices.Equal(left, want) {
+		t.Errorf("Try() left %v, want %v", left, want)
+	}
+}
+
+// A try that fails is made again every minute.
+func TestTryThatFailsLeavesNothingBehind(t *testing.T) {
+	for _, op := range []string{"write", "sync", "rename", "syncdir", "symlink"} {
+		dir := t.TempDir()
+		reached := false
+		f := &faulty{fail: func(o string) error {
+			if o == op {
+				reached = true
+				return errors.New("no space left on device")
+			}
+			return nil
+		}}
+		err := faultyStore(t, dir, t.TempDir(), f).Try()
+		entries, _ := os.ReadDir(dir)
+		if !reached || err == nil || len(entries) > 0 {
+			t.Errorf("%s fails: reached %t, Try() = %v, left %v", op, reached, err, entries)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -315,6 +316,15 @@ func (s *Store) Versions(name string) []Version {
 		all = append(all, Version{n, b.Chain, err})
 	}
 	return all
+}
+
+// Key is the private key of a version; nil if it cannot be read.
+func (s *Store) Key(name string, number int) crypto.Signer {
+	b, err := s.version(name, number)
+	if err != nil {
+		return nil
+	}
+	return b.Key
 }
 
 // numberWith is the number of the version that holds the same certificate and key; 0 if none does.

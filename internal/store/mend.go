@@ -102,10 +102,7 @@ func (s *Store) canLink() bool {
 	if s.links != nil {
 		return *s.links
 	}
-	const link = ".sidecert.link"
-	if err := removeIfThere(s.certs, link); err != nil {
-		return false
-	}
+	link := tryName() + ".link"
 	err := s.certs.Symlink("nothing", link)
 	if err == nil {
 		err = s.certs.Remove(link)

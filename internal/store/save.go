@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/sidecert/sidecert/internal/cert"
@@ -19,9 +20,41 @@ const publicPerm = 0o644
 // Save stores a bundle as the newest version of a lineage and makes it live. A bundle that is stored already is only made live.
 // When it returns without an error everything is on disk; when it fails, what was live before still is.
 func (s *Store) Save(ctx context.Context, name string, spec cert.Spec, b cert.Bundle) (cert.Lineage, error) {
+	return s.save(ctx, name, spec, b, func(version) error { return nil })
+}
+
+// SaveOver is Save in the place of a lineage that was read before the order. It refuses, with cert.KindInterrupted, where somebody else
+// has given the lineage other names since, or has deleted it: what a person tells certbot while an order is under way counts. That
+// certbot has renewed it is no reason.
+func (s *Store) SaveOver(ctx context.Context, over cert.Lineage, spec cert.Spec, b cert.Bundle) (cert.Lineage, error) {
+	return s.save(ctx, over.Name, spec, b, func(now version) error {
+		var did string
+		switch {
+		case now.number > 0:
+			is := cert.NamesOf(now.bundle.Chain[0])
+			if over.Issued() && cert.SameNames(is, over.Names()) || cert.SameNames(is, cert.NamesOf(b.Chain[0])) {
+				return nil
+			}
+			did = "was changed by somebody else meanwhile: its names are " + strings.Join(is, ", ")
+		case over.Issued() && !exists(s.certs, confName(over.Name)) && len(s.numbers(over.Name)) == 0:
+			did = "was deleted by somebody else meanwhile"
+		default:
+			return nil
+		}
+		return &cert.Error{Op: "store certificate", Name: over.Name, Kind: cert.KindInterrupted, Err: errors.New("it " + did),
+			Hint: "nothing was stored; the next look goes by what is there now"}
+	})
+}
+
+// save asks may about what is live, under the lock, before it writes anything.
+func (s *Store) save(ctx context.Context, name string, spec cert.Spec, b cert.Bundle, may func(live version) error) (cert.Lineage, error) {
 	err := s.change(ctx, name, func() error {
 		// Read again under the lock: an order takes its time, and somebody may have put files of their own there.
-		if _, err := s.live(name); err != nil && !errors.Is(err, ErrBroken) {
+		live, err := s.live(name)
+		if err != nil && !errors.Is(err, ErrBroken) {
+			return err
+		}
+		if err := may(live); err != nil {
 			return err
 		}
 		n, err := s.archive(name, b)

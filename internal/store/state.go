@@ -42,6 +42,16 @@ func (s *Store) SaveFailures(book map[string][]time.Time) error {
 	return s.writeJSON("failures.json", book)
 }
 
+// Guard returns the book of orders and certificates by set of names.
+func (s *Store) Guard() (cert.Guard, error) { return readJSON(s, "guard.json", cert.Guard{}) }
+
+func (s *Store) SaveGuard(g cert.Guard) error { return s.writeJSON("guard.json", g) }
+
+// Adopted returns the lineages of certbot's that were kept when that was last saved.
+func (s *Store) Adopted() ([]string, error) { return readJSON(s, "adopted.json", []string(nil)) }
+
+func (s *Store) SaveAdopted(lineages []string) error { return s.writeJSON("adopted.json", lineages) }
+
 // Targets returns what every container was last told and showed, by container name.
 func (s *Store) Targets() (map[string]cert.TargetState, error) {
 	return readJSON(s, "targets.json", map[string]cert.TargetState{})

@@ -2,12 +2,14 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path"
+	"strings"
 	"sync"
 	"time"
 
@@ -158,8 +160,15 @@ func tryError(variable, dir string, err error) error {
 		Hint: fmt.Sprintf("nothing is ordered that could not be stored; make the volume at %s writable and free some space", dir)}
 }
 
+// tryPrefix begins the names of what is made to try a volume. The rest is random: doctor tries beside the daemon.
+const tryPrefix = ".sidecert.try"
+
+func tryName() string { return tryPrefix + "-" + rand.Text() }
+
 func try(v FS) error {
-	const name = ".sidecert.try"
+	name := tryName()
+	link := name + ".link"
+	defer discard(v, nextTo(name), name, link)
 	data := make([]byte, 16<<10) // about what a version takes
 	if err := replace(v, name, data, 0o600); err != nil {
 		return err
@@ -171,10 +180,7 @@ func try(v FS) error {
 	if len(back) != len(data) {
 		return fmt.Errorf("%s: wrote %d bytes, read %d", name, len(data), len(back))
 	}
-	const link = name + ".link"
-	if err := removeIfThere(v, link); err != nil {
-		return err
-	}
+	sweep(v, name)
 	if err := v.Symlink(name, link); err == nil {
 		err = v.Remove(link)
 		if err != nil {
@@ -184,4 +190,31 @@ func try(v FS) error {
 		return err
 	}
 	return v.Remove(name)
+}
+
+// discard is for what is worth nothing any more: what stays is swept by a later try.
+func discard(v FS, names ...string) {
+	for _, name := range names {
+		_ = removeIfThere(v, name)
+	}
+}
+
+// forgotten is the age at which what a try has made belongs to none that is under way.
+const forgotten = time.Hour
+
+// sweep removes what tries that were killed have left. How old it is the volume's own clock says: the age is that between it and own.
+func sweep(v FS, own string) {
+	newest, err := v.Lstat(own)
+	if err != nil {
+		return
+	}
+	entries, _ := v.ReadDir(".") // the next try sees what this one does not
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), tryPrefix) && !strings.HasPrefix(e.Name(), "."+tryPrefix) {
+			continue
+		}
+		if info, err := e.Info(); err == nil && newest.ModTime().Sub(info.ModTime()) > forgotten {
+			discard(v, e.Name())
+		}
+	}
 }
