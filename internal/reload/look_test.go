@@ -380,3 +380,19 @@ func TestManyNamesAreAllAskedFor(t *testing.T) {
 	b.engine.Add(s.nginx("web"))
 	wantClass(t, one(t, b.Look(t.Context(), []cert.Kept{keep("many", []cert.Bundle{v1, v2}, auto("web"))}), "many", "p-web-1"), cert.Stale)
 }
+
+func TestServerThatSendsTheLeafAloneIsToldOf(t *testing.T) {
+	b := issue(t, "a.example")
+	for _, test := range []struct {
+		served cert.Bundle
+		bare   bool
+	}{{b, false}, {cert.Bundle{Key: b.Key, Chain: b.Chain[:1]}, true}} {
+		s := newSite(t, test.served)
+		k := keep("a.example", []cert.Bundle{b})
+		k.Spec.Verify.Endpoints = []string{"127.0.0.1:" + s.port}
+		look := New(Config{Memory: &memory{files: map[string][]byte{}}}).Look(t.Context(), []cert.Kept{k})
+		if len(look.Outcomes) != 1 || look.Outcomes[0].Class != cert.Current || look.Outcomes[0].Bare != test.bare {
+			t.Errorf("a chain of %d is seen as %+v, want it current and bare %v", len(test.served.Chain), look.Outcomes, test.bare)
+		}
+	}
+}
