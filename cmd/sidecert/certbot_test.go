@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"net"
@@ -177,8 +179,12 @@ func (r *roundTrips) weChangeKey(name string, w *wanted) {
 	r.sidecert("renew", "--force", name)
 }
 
+// weReplaceAndRevoke is a day later for our guard of the CA's limits, which holds a successor too.
 func (r *roundTrips) weReplaceAndRevoke(name string, _ *wanted) {
 	r.expectNew(name)
+	if err := os.Remove(filepath.Join(r.dir, "state", "guard.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		r.Fatal(err)
+	}
 	r.sidecert("revoke", name, "--reason", "superseded")
 }
 

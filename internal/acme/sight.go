@@ -144,7 +144,7 @@ func remedyOf(status int) string {
 	case status == http.StatusOK:
 		return "another server block or an application answers for this name; serve /.well-known/acme-challenge/ from the webroot volume"
 	case status == http.StatusNotFound:
-		return "mount the webroot volume in the web container too, and serve /.well-known/acme-challenge/ from it"
+		return "mount the webroot volume in the web container too, and serve /.well-known/acme-challenge/ from it in the server block that answers for this name, before any redirect"
 	case status == http.StatusUnauthorized:
 		return "take /.well-known/acme-challenge/ out of the password protection"
 	case status == http.StatusForbidden:
