@@ -330,3 +330,41 @@ func TestDeedOfSomebodyWhoHasGoneIsNotDone(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatCertbotDoesDuringAnOrderCounts(t *testing.T) {
+	for name, test := range map[string]struct {
+		does  func(w *world)
+		names []string // of the lineage afterwards; nil if it is to be gone
+	}{
+		"other names": {func(w *world) {
+			w.certbots("a.example", []string{"a.example", "new.example"}, "server = https://ca.example/dir", "authenticator = webroot")
+		}, []string{"a.example", "new.example"}},
+		"deleted": {func(w *world) {
+			for _, dir := range []string{"live/a.example", "archive/a.example", "renewal/a.example.conf"} {
+				os.RemoveAll(filepath.Join(w.certDir, dir))
+			}
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.adopt = true
+				w.certbots("a.example", []string{"a.example"}, "server = https://ca.example/dir", "authenticator = webroot")
+				time.Sleep(61 * 24 * time.Hour)
+				w.issuer.inside = func(_ context.Context, req cert.Request) (cert.Bundle, error) {
+					test.does(w)
+					time.Sleep(time.Minute)
+					return testCA.Issue(w.now(), w.issuer.life, req.Spec.Names...), nil
+				}
+				w.once(Ask{})
+				w.once(Ask{})
+				if got := w.lineage("a.example").Names(); !cert.SameNames(got, test.names) {
+					t.Errorf("the lineage has %v, want %v as certbot left it", got, test.names)
+				}
+				if a, err := w.manager().Store.Attempts("a.example"); err != nil || a.Failures > 0 {
+					t.Errorf("it was counted as %d failures, %v", a.Failures, err)
+				}
+			})
+		})
+	}
+}

@@ -95,12 +95,20 @@ func (m *Manager) attempt(ctx context.Context, w *work, hooks *hooks) (err error
 	if err != nil {
 		return err
 	}
-	l, err := m.Store.Save(ctx, w.name, w.spec, bundle)
+	l, err := m.save(ctx, w, bundle)
 	if err != nil {
 		return err
 	}
 	w.lineage = l
 	return nil
+}
+
+// save heeds what certbot has done meanwhile to a lineage of its own: what was ordered is then not what is wanted any more.
+func (m *Manager) save(ctx context.Context, w *work, b cert.Bundle) (cert.Lineage, error) {
+	if w.adopted {
+		return m.Store.SaveOver(ctx, w.lineage, w.spec, b)
+	}
+	return m.Store.Save(ctx, w.name, w.spec, b)
 }
 
 // saveOrder puts an order on disk. One that the CA has not heard of yet counts for the guard from here on, whatever becomes of it.

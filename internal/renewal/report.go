@@ -29,7 +29,7 @@ func (m *Manager) report(ctx context.Context, w *work) {
 		}
 		return
 	}
-	if w.result.Held != "" {
+	if w.result.Held != "" || e != nil && e.Kind == cert.KindInterrupted { // another has interrupted it; it goes on in the next pass
 		m.warnOnce("held "+w.name, "order held", cert.AttrCert, w.name, cert.AttrErr, text, cert.AttrHint, hint)
 		return
 	}
