@@ -368,3 +368,23 @@ func TestWhatCertbotDoesDuringAnOrderCounts(t *testing.T) {
 		})
 	}
 }
+
+func TestUnreadableLineageWithWantedNamesGetsNoSecondOne(t *testing.T) {
+	for _, adopt := range []bool{false, true} {
+		bubble(t, func(t *testing.T) {
+			w := newWorld(t, "a.example")
+			w.adopt = adopt
+			w.certbots("shop", []string{"a.example"}, "server = https://ca.example/dir", "authenticator = webroot")
+			if err := os.Truncate(filepath.Join(w.certDir, "archive/shop/privkey1.pem"), 10); err != nil {
+				t.Fatal(err)
+			}
+			w.once(Ask{})
+			if _, err := os.Stat(filepath.Join(w.certDir, "live/a.example")); err == nil {
+				t.Errorf("adopt %v: a second lineage was made beside the one that web servers use:\n%s", adopt, w.log)
+			}
+			if l := w.lineage("shop"); !l.Issued() || l.Number != 2 {
+				t.Errorf("adopt %v: shop is at version %d, want 2, ordered anew:\n%s", adopt, l.Number, w.log)
+			}
+		})
+	}
+}

@@ -85,24 +85,47 @@ func (m *Manager) saveAdopted(names []string) {
 }
 
 // lineages are all that can be read. What certbot, or a copy of its folder, has left in a bad state is mended first, since nobody knows
-// the names of a lineage that cannot be read.
+// the settings of a lineage that cannot be read. One that stays so and shows names that are wanted is among them by its certificate
+// alone, so that it is held and no other is made in its place.
 func (m *Manager) lineages(ctx context.Context) []cert.Lineage {
 	lineages, broken := m.Store.Lineages()
-	if !m.Adopt || len(broken) == 0 {
+	if len(broken) == 0 {
 		return lineages
 	}
 	for _, name := range slices.Sorted(maps.Keys(broken)) {
-		err := m.mend(ctx, name)
-		if err == nil {
-			_, err = m.Store.Lineage(name)
+		err := broken[name]
+		if !m.Adopt && !m.wants(name) {
+			continue
+		}
+		if !errors.Is(err, store.ErrLeftover) { // which mending would bring back to life
+			if err = m.mend(ctx, name); err == nil {
+				_, err = m.Store.Lineage(name)
+			}
 		}
 		if err != nil && !m.configured(name) && !errors.Is(err, store.ErrForeign) {
 			text, hint := ErrorText(err)
 			m.warnOnce("open "+name, "stored certificate cannot be used and is not renewed", cert.AttrCert, name, cert.AttrErr, text, cert.AttrHint, hint)
 		}
 	}
-	lineages, _ = m.Store.Lineages()
+	lineages, broken = m.Store.Lineages()
+	for name, err := range broken {
+		if m.wants(name) && !errors.Is(err, store.ErrForeign) {
+			lineages = append(lineages, cert.Lineage{Name: name, Chain: m.Store.Shown(name)})
+		}
+	}
 	return lineages
+}
+
+// wants reports whether a certificate is configured for a name that a lineage shows.
+func (m *Manager) wants(lineage string) bool {
+	chain := m.Store.Shown(lineage)
+	if len(chain) == 0 {
+		return false
+	}
+	shown := cert.NamesOf(chain[0])
+	return slices.ContainsFunc(m.Specs, func(s cert.Spec) bool {
+		return slices.ContainsFunc(s.Names, func(name string) bool { return slices.Contains(shown, name) })
+	})
 }
 
 func (m *Manager) configured(lineage string) bool {

@@ -101,3 +101,23 @@ func TestDeleteNeverFollowsALink(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatAnInterruptedDeleteHasLeftIsSeen(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, t.TempDir())
+	save(t, s, bundle())
+	for _, gone := range []string{"renewal/example.org.conf", "live/example.org"} {
+		if err := os.RemoveAll(filepath.Join(dir, gone)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, errs := s.Lineages(); !errors.Is(errs["example.org"], ErrLeftover) {
+		t.Errorf("Lineages() has %v, want that versions with keys are left", errs)
+	}
+	if err := s.Delete(t.Context(), "example.org"); err != nil {
+		t.Fatal(err)
+	}
+	if all, errs := s.Lineages(); len(all)+len(errs) > 0 {
+		t.Errorf("after another Delete() there are %v, %v", all, errs)
+	}
+}

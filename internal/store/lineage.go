@@ -29,6 +29,8 @@ func (s *Store) Lineages() (lineages []cert.Lineage, errs map[string]error) {
 		l, err := s.Lineage(name)
 		if err == nil && l.Leaf() == nil && exists(s.certs, confName(name)) {
 			err = s.nothingError(name)
+		} else if err == nil && l.Leaf() == nil && len(s.numbers(name)) > 0 {
+			err = s.leftoverError(name)
 		}
 		if err != nil {
 			errs[name] = err
@@ -37,6 +39,14 @@ func (s *Store) Lineages() (lineages []cert.Lineage, errs map[string]error) {
 		lineages = append(lineages, l)
 	}
 	return lineages, errs
+}
+
+// ErrLeftover says that archive/NAME has versions, and nothing else is left of the lineage.
+var ErrLeftover = errors.New("an interrupted delete, or a loss of files, has left versions with their private keys")
+
+func (s *Store) leftoverError(name string) error {
+	return &cert.Error{Op: "read lineage", Name: name, Kind: cert.KindPerson, Err: fmt.Errorf("%w in %s", ErrLeftover, path.Join(s.CertDir, "archive", name)),
+		Hint: "`sidecert delete " + name + "` removes them; named in DOMAINS it is used again"}
 }
 
 func (s *Store) nothingError(name string) error {
@@ -209,6 +219,16 @@ func (s *Store) livePair(name string) (cert.Bundle, error) {
 	}
 	b := cert.Bundle{Key: key, Chain: chain}
 	return b, b.Whole()
+}
+
+// Shown is the chain that live/NAME shows to a web server, whatever is wrong with the rest; nil if it cannot be read.
+func (s *Store) Shown(name string) []*x509.Certificate {
+	data, err := s.readLive(name, cert.FullchainPEM)
+	if err != nil {
+		return nil
+	}
+	chain, _ := cert.ParseChain(data)
+	return chain
 }
 
 // readLive reads one of the four; where an absolute link means archive/NAME, from there.

@@ -83,6 +83,7 @@ func (s *Store) saveError(name string, err error) error {
 	case errors.Is(err, context.Canceled):
 		failed.Kind = cert.KindInterrupted
 	case errors.Is(err, ErrLocked):
+		failed.Kind = cert.KindInterrupted // the certificate is there and only waits: no failure of the CA's or ours
 		failed.Hint = "it is tried again; if no certbot runs there, see who holds the lock on " + path.Join(s.CertDir, ".certbot.lock")
 	}
 	return failed
