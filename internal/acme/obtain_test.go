@@ -231,6 +231,30 @@ func TestProfileIsAskedForAndItsAbsenceExplained(t *testing.T) {
 	}
 }
 
+func TestProfileThatIsOnlyWishedForIsDoneWithout(t *testing.T) {
+	for _, offered := range []map[string]time.Duration{nil, {"classic": 90 * 24 * time.Hour}} {
+		s := newSite(t, acmetest.Config{Profiles: offered})
+		var log bytes.Buffer
+		s.log = slog.New(slog.NewTextHandler(&log, nil))
+		s.restart()
+		req, kept := s.request("example.test")
+		req.Spec.Profile, req.Spec.ProfileOptional = "longlived", true
+		must(t, s.issuer, req)
+		if n := strings.Count(log.String(), "level=WARN"); n != 1 || !strings.Contains(log.String(), "longlived") {
+			t.Errorf("%d warnings, want one that names the profile:\n%s", n, &log)
+		}
+		if len(kept.all) == 0 || kept.all[0].Profile != "" {
+			t.Errorf("the order was kept as %+v, want one without a profile, which can be resumed", kept.all)
+		}
+	}
+	s := newSite(t, acmetest.Config{Profiles: map[string]time.Duration{"classic": 90 * 24 * time.Hour, "shortlived": 160 * time.Hour}})
+	req, _ := s.request("example.test")
+	req.Spec.Profile, req.Spec.ProfileOptional = "shortlived", true
+	if got := cert.Lifetime(must(t, s.issuer, req).Chain[0]); got > 161*time.Hour {
+		t.Errorf("a wish that can be met gave a certificate for %s, want 160h", got)
+	}
+}
+
 func TestPreferredChain(t *testing.T) {
 	s := newSite(t, acmetest.Config{AlternateRoots: 3, ChainLength: 2})
 	req, _ := s.request("example.test")

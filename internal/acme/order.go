@@ -43,6 +43,7 @@ func (d *deadOrder) Error() string { return d.err.Error() }
 
 // begin resumes the request's order if it is of use, else it makes a new one.
 func (c *client) begin(ctx context.Context, req cert.Request) (*work, error) {
+	req.Spec = c.withProfileOffered(req.Spec)
 	if req.Order == nil {
 		return c.newOrder(ctx, req, nil)
 	}
@@ -113,12 +114,24 @@ func saveOrder(req cert.Request, order cert.Order) error {
 	return nil
 }
 
+// withProfileOffered takes a profile away that is only wished for and that the directory does not have.
+func (c *client) withProfileOffered(spec cert.Spec) cert.Spec {
+	if spec.ProfileOptional && !c.offers(spec.Profile) {
+		c.config.Log.Warn("profile that certbot's conf prefers is not offered, ordered without", cert.AttrCert, spec.Name, "profile", spec.Profile,
+			cert.AttrCA, c.ca.Directory)
+		spec.Profile = ""
+	}
+	return spec
+}
+
+func (c *client) offers(profile string) bool {
+	_, ok := c.dir.Profiles[xacme.ProfileName(profile)]
+	return profile == "" || ok
+}
+
 // checkProfile asks the directory first, because its answer is better than the CA's: it has the names of the profiles.
 func (c *client) checkProfile(spec cert.Spec) error {
-	if spec.Profile == "" {
-		return nil
-	}
-	if _, ok := c.dir.Profiles[xacme.ProfileName(spec.Profile)]; ok {
+	if c.offers(spec.Profile) {
 		return nil
 	}
 	hint := "this CA has no profiles: take ACME_PROFILE away"

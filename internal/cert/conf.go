@@ -15,6 +15,8 @@ type Conf struct {
 	// Account is the ID of certbot's account there, the name of a folder; may be empty.
 	Account string
 	Profile string
+	// ProfileWish says that an order goes without the profile where the CA does not offer it.
+	ProfileWish bool
 	// KeyType is the one for the next version; empty leaves it to the live version's.
 	KeyType        KeyType
 	ReuseKey       bool
@@ -64,7 +66,7 @@ func (s Spec) Settle(l Lineage) Spec {
 		s.ReuseKey = c.ReuseKey
 	}
 	if s.Profile == "" {
-		s.Profile = c.Profile
+		s.Profile, s.ProfileOptional = c.Profile, c.ProfileWish
 	}
 	if s.PreferredChain == "" {
 		s.PreferredChain = c.PreferredChain

@@ -42,7 +42,7 @@ func Wanted(s Spec, l Lineage, now time.Time) Why {
 		return Why(fmt.Sprintf("its key is to be %s", s.KeyType))
 	case l.Conf.Server != "" && l.Conf.Server != s.CA.Directory && !Staging(s.CA.Directory):
 		return Why(fmt.Sprintf("it is to come from %s", s.CA.Directory))
-	case s.Profile != "" && l.Conf.Profile != s.Profile:
+	case s.Profile != "" && !s.ProfileOptional && l.Conf.Profile != s.Profile:
 		return Why(fmt.Sprintf("its profile is to be %s", s.Profile))
 	case !now.Before(leaf.NotAfter):
 		return "it has expired"

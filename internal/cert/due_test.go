@@ -66,6 +66,8 @@ func TestWanted(t *testing.T) {
 		{"a name was removed", spec(func(s *cert.Spec) { s.Names = s.Names[1:] }), good, now, "its names are to be a.example"},
 		{"the same key type", spec(func(s *cert.Spec) { s.KeyType = cert.EC256 }), good, now, ""},
 		{"another key type", spec(func(s *cert.Spec) { s.KeyType = cert.RSA2048 }), good, now, "its key is to be rsa-2048"},
+		{"another profile", spec(func(s *cert.Spec) { s.Profile = "shortlived" }), good, now, "its profile is to be shortlived"},
+		{"another profile, wished for", spec(func(s *cert.Spec) { s.Profile, s.ProfileOptional = "shortlived", true }), good, now, ""},
 		{"another CA", spec(func(s *cert.Spec) { s.CA.Directory = cert.LetsEncrypt }), good, now, "it is to come from " + cert.LetsEncrypt},
 		{"a staging CA", spec(func(s *cert.Spec) { s.CA.Directory = cert.LetsEncryptStaging }), good, now, ""},
 		{"a CA that is not known", spec(nil), lineage(func(l *cert.Lineage) { l.Conf.Server = "" }), now, ""},

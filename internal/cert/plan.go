@@ -98,6 +98,7 @@ func (w Wishes) settle(s Spec, l Lineage, wish Wish) Wish {
 }
 
 func (w *Wish) absent(path, instead string) {
+	w.Spec.StandIn = true
 	w.doubt(fmt.Sprintf("certbot's webroot %s is not mounted here, %s is used", path, instead),
 		fmt.Sprintf("mount the volume that the web container serves challenges from at %s, or at %s", instead, path))
 }

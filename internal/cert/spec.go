@@ -28,6 +28,8 @@ type Spec struct {
 	ReuseKey bool
 	// Profile is the order profile asked of the CA; empty leaves it to the CA.
 	Profile string
+	// ProfileOptional has the order made without the profile where the CA does not offer it.
+	ProfileOptional bool
 	// PreferredChain is the issuer common name of the chain to prefer among those that the CA offers.
 	PreferredChain string
 	// RenewBefore is how long before expiry to renew; 0 leaves it to the lifetime (see DueAt).
@@ -41,6 +43,8 @@ type Spec struct {
 	Reload Reload
 	Verify Verify
 
+	// StandIn says that a webroot is used in the place of certbot's, which is not mounted here.
+	StandIn bool
 	// Open are the settings that nobody has made; Settle may.
 	Open Open
 }
@@ -65,7 +69,11 @@ func (s Spec) Digest() string {
 	for _, name := range names {
 		roots = append(roots, s.WebrootOf(name))
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q %v", names, roots, s.KeyType, s.Profile, s.CA.ID(), s.CA.AgreeTOS))
+	profile := s.Profile
+	if s.ProfileOptional {
+		profile += " if offered"
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q %v", names, roots, s.KeyType, profile, s.CA.ID(), s.CA.AgreeTOS))
 	return hex.EncodeToString(sum[:8])
 }
 

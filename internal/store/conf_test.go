@@ -217,6 +217,48 @@ func TestConfFollowsTheSpecAndOursForgetsWhatIsNotAskedAnyMore(t *testing.T) {
 	}
 }
 
+func TestPreferredProfileIsAWishAndARequiredOneBinds(t *testing.T) {
+	for _, row := range []struct {
+		params, profile string
+		wish            bool
+	}{
+		{"", "", false},
+		{"preferred_profile = None\nrequired_profile = None", "", false},
+		{"preferred_profile = shortlived", "shortlived", true},
+		{"required_profile = shortlived", "shortlived", false},
+		{"preferred_profile = classic\nrequired_profile = shortlived", "shortlived", false},
+	} {
+		c, err := parseConf([]byte("[renewalparams]\n" + row.params))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.settings(cert.Lineage{}); got.Profile != row.profile || got.ProfileWish != row.wish {
+			t.Errorf("%q: profile %q, a wish %v; want %q, %v", row.params, got.Profile, got.ProfileWish, row.profile, row.wish)
+		}
+	}
+}
+
+func TestProfileThatCertbotPrefersStaysInItsLine(t *testing.T) {
+	for _, line := range []string{"preferred_profile = 'shortlived'  # if they have it", "preferred_profile = a, b"} {
+		dir := t.TempDir()
+		s := open(t, dir, t.TempDir())
+		write(t, filepath.Join(dir, "renewal/example.org.conf"), "[renewalparams]\n"+line+"\nserver = https://ca.example/dir\n")
+		save(t, s, bundle())
+		l, err := s.Lineage("example.org")
+		if err != nil {
+			t.Fatal(err)
+		}
+		settled := spec.Settle(l)
+		if _, err := s.Save(t.Context(), "example.org", settled, bundle()); err != nil {
+			t.Fatal(err)
+		}
+		data, _ := os.ReadFile(filepath.Join(dir, "renewal/example.org.conf"))
+		if !settled.ProfileOptional || !strings.Contains(string(data), "\n"+line+"\n") || strings.Contains(string(data), "required_profile") {
+			t.Errorf("%q: optional %v; the conf is now\n%s", line, settled.ProfileOptional, data)
+		}
+	}
+}
+
 // FuzzConf: reading never panics; what was set is read back, by the parsed and by the written conf, and no other line has changed.
 func FuzzConf(f *testing.F) {
 	f.Add("version = 1\n[renewalparams]\na = b # c\n[[webroot_map]]\nx = /y\n", "server", "https://ca/#1, 2")

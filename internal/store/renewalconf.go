@@ -52,6 +52,7 @@ func (c *conf) settings(l cert.Lineage) cert.Conf {
 		Server:        serverOf(get("server")),
 		Account:       accountID(get("account")),
 		Profile:       get(c.profileKey()),
+		ProfileWish:   get(c.profileKey()) != "" && c.profileKey() == preferredProfile,
 		KeyType:       c.keyType(l),
 		ReuseKey:      isTrue(get("reuse_key")),
 		RenewBefore:   interval(c.get(topSection, "renew_before_expiry")),
@@ -86,12 +87,15 @@ func (c *conf) webroot() string {
 	return roots[len(roots)-1]
 }
 
+// preferredProfile is the setting that certbot does without where the CA does not offer the profile, unlike requiredProfile.
+const preferredProfile, requiredProfile = "preferred_profile", "required_profile"
+
 // profileKey is the setting that asks for a profile.
 func (c *conf) profileKey() string {
-	if c.get(renewalParams, "required_profile") != "" {
-		return "required_profile"
+	if c.get(renewalParams, requiredProfile) != "" {
+		return requiredProfile
 	}
-	return "preferred_profile"
+	return preferredProfile
 }
 
 func isTrue(value string) bool {
@@ -238,11 +242,15 @@ func (s *Store) writeConf(lineage string, spec cert.Spec, b cert.Bundle) error {
 		c.set(topSection, "version", "2.0.0")
 	}
 	s.setPaths(c, lineage)
-	c.set(renewalParams, "authenticator", "webroot")
 	s.setServer(c, spec.CA)
 	c.setKeyParams(b)
 	c.setWishes(spec)
-	c.setWebroots(spec)
+	// How certbot proved the names stays as a person has set it, with the hooks that go with that: back in its own container it works
+	// as before.
+	if a := c.get(renewalParams, "authenticator"); a == "" || c.ours() || a == "webroot" && !spec.StandIn {
+		c.set(renewalParams, "authenticator", "webroot")
+		c.setWebroots(spec)
+	}
 	return s.putConf(lineage, c)
 }
 
@@ -310,6 +318,7 @@ func (c *conf) setWishes(spec cert.Spec) {
 	for _, wish := range []struct{ key, value string }{{c.profileKey(), spec.Profile}, {"preferred_chain", spec.PreferredChain}} {
 		said := c.list(renewalParams, wish.key)
 		switch {
+		case wish.key == preferredProfile && spec.ProfileOptional: // it was read there
 		case wish.value == "" && c.ours():
 			c.drop(renewalParams, wish.key)
 		case wish.value != "" && (len(said) == 0 || said[0] != wish.value):
