@@ -146,6 +146,7 @@ func (m *Manager) decide(w *work, force bool) bool {
 	if w.attempts, w.result.Err = m.loadAttempts(w.book, now); w.result.Err != nil {
 		return false
 	}
+	m.settleStored(w)
 	why := cert.Wanted(w.spec, w.lineage, now)
 	if how, reason := w.attempts.Condemned(w.lineage.Fingerprint()); how != "" {
 		w.condemned, w.freshKey = cert.Why(how), reason == cert.KeyCompromise
@@ -157,7 +158,7 @@ func (m *Manager) decide(w *work, force bool) bool {
 		why = ByHand
 	}
 	w.result.Why = why
-	m.settleStored(w)
+	m.dropUseless(w)
 	m.settleKilled(w)
 	m.forgive(w)
 	if why == "" {
@@ -267,23 +268,37 @@ func (m *Manager) warnOfGuard(w *work, waits Waits, now time.Time) {
 		cert.AttrHint, "this protects the CA's weekly limit; find out why so many were made")
 }
 
-// settleStored ends an order whose certificate is stored although nobody came to say so, and drops one that is of no use any more.
+// settleStored ends an order whose certificate is stored although nobody came to say so.
 func (m *Manager) settleStored(w *work) {
 	a := &w.attempts
-	if a.Order == nil || a.Order.Begun.IsZero() {
+	if a.Order == nil || a.Order.Begun.IsZero() || !w.lineage.Issued() {
 		return
 	}
 	key, err := cert.ParseKey(a.Order.Key)
 	since := a.Order.Begun.Add(-2 * time.Hour) // CAs backdate by an hour
-	if err != nil || !w.lineage.Issued() || !w.lineage.Leaf().NotBefore.After(since) || !cert.Fits(key, w.lineage.Leaf()) {
-		if w.result.Why != "" {
-			return // to be resumed
-		}
-		a.Order = nil
-		m.saveAttempts(w)
+	if err != nil || !w.lineage.Leaf().NotBefore.After(since) || !cert.Fits(key, w.lineage.Leaf()) {
 		return
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), confTime)
+	defer cancel()
+	if l, err := m.Store.RecordConf(ctx, w.name, w.spec); err == nil {
+		w.lineage = l
+	} else {
+		text, hint := ErrorText(err)
+		m.Log.Warn("settings of a stored certificate not written", cert.AttrCert, w.name, cert.AttrErr, text, cert.AttrHint, hint)
+	}
 	m.issued(w, a.Order.Begun)
+}
+
+// confTime is how long a certbot at work is waited for to write a conf.
+const confTime = 5 * time.Second
+
+// dropUseless drops an order that nobody wants any more.
+func (m *Manager) dropUseless(w *work) {
+	if w.result.Why == "" && w.attempts.Order != nil && !w.attempts.Order.Begun.IsZero() {
+		w.attempts.Order = nil
+		m.saveAttempts(w)
+	}
 }
 
 // forgive drops our own backoff where a person has changed what is wanted since the failure: it was of something else. What the CA

@@ -1,6 +1,7 @@
 package renewal
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -238,6 +239,40 @@ func TestWhatIsNotServedIsSaid(t *testing.T) {
 		}
 		if r.Next.After(w.now().Add(time.Minute)) {
 			t.Errorf("the next look is at %v, want within a minute", r.Next)
+		}
+	})
+}
+
+func TestKillBeforeTheConfIsWrittenCostsNoOrder(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		w.once(Ask{})
+		conf := filepath.Join(w.certDir, "renewal/a.example.conf")
+		old, err := os.ReadFile(conf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.specs[0].CA.Directory = "https://moved.example/dir"
+		var key []byte
+		w.issuer.inside = func(_ context.Context, req cert.Request) (cert.Bundle, error) {
+			b := testCA.Issue(w.now(), w.issuer.life, "a.example")
+			key, _ = cert.EncodeKey(b.Key)
+			return b, nil
+		}
+		w.once(Ask{})
+		// What a kill leaves after the links and before the conf.
+		if err := os.WriteFile(conf, old, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.manager().Store.SaveAttempts("a.example", cert.Attempts{Begun: w.now(), Order: &cert.Order{Key: key, URL: "https://moved.example/order/1", Begun: w.now()}}); err != nil {
+			t.Fatal(err)
+		}
+		w.once(Ask{})
+		if got := w.issuer.count(); got != 2 {
+			t.Errorf("%d orders, want 2: the certificate of the new CA is there", got)
+		}
+		if got := w.lineage("a.example").Conf.Server; got != "https://moved.example/dir" {
+			t.Errorf("the conf names %s, want the CA that gave what is live", got)
 		}
 	})
 }

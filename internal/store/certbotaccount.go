@@ -344,11 +344,14 @@ func (s *Store) export(ca cert.CA, a cert.Account) (StoredAccount, error) {
 	return StoredAccount{ID: id, Dir: path.Join(s.CertDir, at)}, nil
 }
 
-// nameAccount sets the account in the renewal configurations of a CA that have none.
+// nameAccount sets the account in the renewal configurations of a CA that have none, or one that certbot has not any more.
 func (s *Store) nameAccount(directory, id string) (changed []string, err error) {
 	for _, name := range s.confNames() {
 		c, err := s.readConf(name)
-		if err != nil || c == nil || serverOf(c.get(renewalParams, "server")) != directory || c.get(renewalParams, "account") != "" {
+		if err != nil || c == nil || serverOf(c.get(renewalParams, "server")) != directory {
+			continue
+		}
+		if there := c.get(renewalParams, "account"); there != "" && s.hasCertbotAccount(directory, there) {
 			continue
 		}
 		c.set(renewalParams, "account", id)

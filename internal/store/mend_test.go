@@ -378,3 +378,25 @@ func TestKeyThatIsALinkToAnEarlierOneIsRead(t *testing.T) {
 		t.Errorf("its key is %v, want one with mode 640", info)
 	}
 }
+
+func TestDamagedConfKeepsTheSettingsThatCanBeRead(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, t.TempDir())
+	save(t, s, bundle())
+	name := filepath.Join(dir, "renewal/example.org.conf")
+	conf := "version = 2.1.0\narchive_dir = /etc/letsencrypt/archive/example.org\n[renewalparams]\nauthenticator = webroot\nserver = https://private.example/dir\n" +
+		"account = 0123456789abcdef\noops\nreuse_key = True\n# kept\nunknown = 1\n[[webroot_map]]\nexample.org = /srv/www\n"
+	write(t, name, conf)
+	did, err := s.Mend(t.Context(), "example.org")
+	if err != nil || !strings.Contains(did, "left 1 of its lines out") {
+		t.Errorf("Mend() = %q, %v; want that a line was left out", did, err)
+	}
+	l, err := s.Lineage("example.org")
+	if c := l.Conf; err != nil || !c.Certbot || c.Server != "https://private.example/dir" || c.Account != "0123456789abcdef" || !c.ReuseKey || c.Webroots["example.org"] != "/srv/www" {
+		t.Errorf("the conf says %+v, %v; want all but the line that nobody can read", l.Conf, err)
+	}
+	data, err := os.ReadFile(name)
+	if err != nil || !strings.Contains(string(data), "# kept\nunknown = 1\n") {
+		t.Errorf("the conf is\n%s, %v; want unknown settings and comments kept", data, err)
+	}
+}

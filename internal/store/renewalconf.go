@@ -345,7 +345,7 @@ func (c *conf) setWebroots(spec cert.Spec) {
 }
 
 // mendConf moves a conf aside that cannot be read (certbot looks at *.conf only) and, for a lineage that has a certificate, builds
-// one in its place. What a person had set in it is then for the environment to say.
+// one in its place of the lines that can be read. Where none can, what a person had set is then for the environment to say.
 func (s *Store) mendConf(lineage string, b cert.Bundle) (did string, err error) {
 	name := confName(lineage)
 	old, _ := s.certs.ReadFile(name) // it may be no file at all
@@ -363,12 +363,40 @@ func (s *Store) mendConf(lineage string, b cert.Bundle) (did string, err error) 
 	if b.Chain == nil {
 		return did, nil
 	}
-	c := s.newConf(lineage)
-	if !bytes.Contains(old, []byte(cert.ConfMark)) {
-		c.lines, c.read = slices.DeleteFunc(c.lines, func(line string) bool { return line == mark }), nil
+	c, lost := salvage(old)
+	if c == nil {
+		c = s.newConf(lineage)
+		if !bytes.Contains(old, []byte(cert.ConfMark)) {
+			c.lines, c.read = slices.DeleteFunc(c.lines, func(line string) bool { return line == mark }), nil
+		}
+		did += ", and built a new one: its settings are lost"
+	} else {
+		did += fmt.Sprintf(", and left %d of its lines out", lost)
 	}
+	s.setPaths(c, lineage)
 	c.setKeyParams(b)
-	return did + " and built a new one", s.putConf(lineage, c)
+	if c.get(renewalParams, "server") == "" {
+		did += "; no CA stands there, so it is the environment's"
+	}
+	return did, s.putConf(lineage, c)
+}
+
+// salvage makes a conf of those lines of a damaged one that can be read, and counts the others; nil if that makes none.
+func salvage(data []byte) (c *conf, lost int) {
+	var kept []string
+	for line := range strings.Lines(string(data)) {
+		text := strings.TrimSpace(line)
+		if text == "" || strings.HasPrefix(text, "#") || headLine.MatchString(text) || settingLine.MatchString(text) {
+			kept = append(kept, strings.TrimRight(line, "\r\n"))
+		} else {
+			lost++
+		}
+	}
+	c, err := parseConf([]byte(strings.Join(kept, "\n") + "\n"))
+	if err != nil {
+		return nil, 0
+	}
+	return c, lost
 }
 
 // stamp is for the names of what is set aside.

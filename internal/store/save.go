@@ -73,6 +73,21 @@ func (s *Store) save(ctx context.Context, name string, spec cert.Spec, b cert.Bu
 	return s.Lineage(name)
 }
 
+// RecordConf brings the conf of the live version up to date, where a kill kept Save from doing it.
+func (s *Store) RecordConf(ctx context.Context, name string, spec cert.Spec) (cert.Lineage, error) {
+	err := s.change(ctx, name, func() error {
+		live, err := s.live(name)
+		if err != nil || live.number == 0 {
+			return err
+		}
+		return s.writeConf(name, spec, live.bundle)
+	})
+	if err != nil {
+		return cert.Lineage{}, s.saveError(name, err)
+	}
+	return s.Lineage(name)
+}
+
 func (s *Store) saveError(name string, err error) error {
 	if _, ok := errors.AsType[*cert.Error](err); ok {
 		return err
