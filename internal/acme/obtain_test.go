@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
@@ -235,16 +236,15 @@ func TestProfileThatIsOnlyWishedForIsDoneWithout(t *testing.T) {
 	for _, offered := range []map[string]time.Duration{nil, {"classic": 90 * 24 * time.Hour}} {
 		s := newSite(t, acmetest.Config{Profiles: offered})
 		var log bytes.Buffer
-		s.log = slog.New(slog.NewTextHandler(&log, nil))
-		s.restart()
+		s.issuer.config.Log = slog.New(slog.NewTextHandler(&log, nil))
 		req, kept := s.request("example.test")
 		req.Spec.Profile, req.Spec.ProfileOptional = "longlived", true
 		must(t, s.issuer, req)
 		if n := strings.Count(log.String(), "level=WARN"); n != 1 || !strings.Contains(log.String(), "longlived") {
 			t.Errorf("%d warnings, want one that names the profile:\n%s", n, &log)
 		}
-		if len(kept.all) == 0 || kept.all[0].Profile != "" {
-			t.Errorf("the order was kept as %+v, want one without a profile, which can be resumed", kept.all)
+		if kept.order == nil || kept.order.Profile != "" {
+			t.Errorf("the order was kept as %+v, want one without a profile, which can be resumed", kept.order)
 		}
 	}
 	s := newSite(t, acmetest.Config{Profiles: map[string]time.Duration{"classic": 90 * 24 * time.Hour, "shortlived": 160 * time.Hour}})
