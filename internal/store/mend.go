@@ -71,11 +71,24 @@ func (s *Store) mend(name string, note func(string, error) error) error {
 		if err := s.point(name, n); err != nil {
 			return err
 		}
+		if err := s.mendPaths(name); err != nil {
+			return err
+		}
 	}
 	if err != nil && n == 0 {
 		return nil // there is nothing better than what a web server may be using
 	}
 	return note(s.setAside(name, max(n, live.number)))
+}
+
+// mendPaths has the conf name the folders that are used: a lineage that was renamed by hand would have certbot write into others.
+func (s *Store) mendPaths(name string) error {
+	c, err := s.readConf(name)
+	if err != nil || c == nil {
+		return nil // it is mended, or made, by others
+	}
+	s.setPaths(c, name)
+	return s.putConf(name, c)
 }
 
 func (s *Store) isSound(name string) bool {

@@ -400,3 +400,35 @@ func TestDamagedConfKeepsTheSettingsThatCanBeRead(t *testing.T) {
 		t.Errorf("the conf is\n%s, %v; want unknown settings and comments kept", data, err)
 	}
 }
+
+func TestPathsOfALineageRenamedByHandArePutRight(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, t.TempDir())
+	save(t, s, bundle())
+	name := filepath.Join(dir, "renewal/example.org.conf")
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, name, strings.ReplaceAll(string(data), "archive/example.org", "archive/old.example"))
+	if err := os.Remove(filepath.Join(dir, "live/example.org/cert.pem")); err != nil { // as after a careless mv
+		t.Fatal(err)
+	}
+	if _, err := s.Mend(t.Context(), "example.org"); err != nil {
+		t.Fatal(err)
+	}
+	if data, err = os.ReadFile(name); err != nil || strings.Contains(string(data), "old.example") {
+		t.Errorf("the conf is\n%s, %v; want the paths that live/ leads to", data, err)
+	}
+}
+
+func TestFolderBehindALinkIsNamed(t *testing.T) {
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	if err := os.Symlink(elsewhere, filepath.Join(dir, "archive")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(options(dir, t.TempDir()))
+	if err == nil || !strings.Contains(err.Error(), "it is a link to "+elsewhere) || hintOf(err) == "" {
+		t.Errorf("Open() = %v, want that archive is a link and what to do", err)
+	}
+}

@@ -51,6 +51,9 @@ func Open(o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := foldersInside(certs, o.CertDir); err != nil {
+		return nil, err
+	}
 	state, err := openVolume("STATE_DIR", o.StateDir)
 	if err != nil {
 		return nil, err
@@ -79,6 +82,20 @@ func openVolume(variable, dir string) (FS, error) {
 		return nil, volumeError(variable, dir, err)
 	}
 	return v, nil
+}
+
+// foldersInside refuses folders that were moved to another disk behind a link: what is not in the volume is not reached.
+func foldersInside(certs FS, dir string) error {
+	for _, name := range []string{"live", "archive", "renewal"} {
+		target, err := certs.Readlink(name)
+		if err != nil || !path.IsAbs(target) {
+			continue
+		}
+		at := path.Join(dir, name)
+		return &cert.Error{Op: "open CERT_DIR", Name: at, Kind: cert.KindPerson, Err: fmt.Errorf("it is a link to %s, which leads out of the volume", target),
+			Hint: fmt.Sprintf("mount the folder that it leads to at %s, or put the folder itself there; a link must be relative and stay within %s", at, dir)}
+	}
+	return nil
 }
 
 func volumeError(variable, dir string, err error) error {
