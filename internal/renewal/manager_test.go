@@ -154,8 +154,11 @@ func (f *fakeIssuer) Obtain(ctx context.Context, req cert.Request) (cert.Bundle,
 	if panics {
 		panic("a fault of ours")
 	}
-	if f.inside != nil {
-		return f.inside(ctx, req)
+	f.mu.Lock()
+	inside := f.inside
+	f.mu.Unlock()
+	if inside != nil {
+		return inside(ctx, req)
 	}
 	select {
 	case <-time.After(took):
@@ -169,7 +172,18 @@ func (f *fakeIssuer) Obtain(ctx context.Context, req cert.Request) (cert.Bundle,
 	return testCA.Issue(f.now().Truncate(time.Second), f.life, req.Spec.Names...), nil
 }
 
-func (f *fakeIssuer) Reach(context.Context, cert.CA) error { return f.away }
+func (f *fakeIssuer) Reach(context.Context, cert.CA) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.away
+}
+
+// change is for while a manager runs.
+func (f *fakeIssuer) change(to func(*fakeIssuer)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	to(f)
+}
 
 func (f *fakeIssuer) Rehearse(ctx context.Context, spec cert.Spec) error {
 	select {
@@ -203,6 +217,13 @@ func (f *fakeHooks) note(format string, args ...any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls = append(f.calls, fmt.Sprintf(format, args...))
+}
+
+// all are the calls until now.
+func (f *fakeHooks) all() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.calls)
 }
 
 func (f *fakeHooks) Pre(_ context.Context, commands []string) { f.note("pre %q", commands) }

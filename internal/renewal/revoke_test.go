@@ -250,8 +250,8 @@ func TestRehearsalGoesToTheStagingCAAndKeepsNothing(t *testing.T) {
 		if entries, _ := os.ReadDir(w.certDir); len(entries) > 0 {
 			t.Errorf("CERT_DIR holds %v after a rehearsal", entries)
 		}
-		if len(w.hooks.calls) != 2 || !strings.HasPrefix(w.hooks.calls[0], "pre") || w.hooks.calls[1] != "post [] renewed [a.example] failed [b.example]" {
-			t.Errorf("hooks %q, want pre and post once and no deploy", w.hooks.calls)
+		if len(w.hooks.all()) != 2 || !strings.HasPrefix(w.hooks.all()[0], "pre") || w.hooks.all()[1] != "post [] renewed [a.example] failed [b.example]" {
+			t.Errorf("hooks %q, want pre and post once and no deploy", w.hooks.all())
 		}
 	})
 }
@@ -276,8 +276,8 @@ func TestPostRunsWhenARehearsalIsBrokenOff(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		w.manager().Rehearse(ctx, nil)
-		if len(w.hooks.calls) != 2 || !strings.HasPrefix(w.hooks.calls[1], "post") {
-			t.Errorf("hooks %q, want pre and post: what pre has stopped must be started again", w.hooks.calls)
+		if len(w.hooks.all()) != 2 || !strings.HasPrefix(w.hooks.all()[1], "post") {
+			t.Errorf("hooks %q, want pre and post: what pre has stopped must be started again", w.hooks.all())
 		}
 	})
 }
@@ -293,7 +293,7 @@ func TestRehearsalAndPassDoNotRunHooksInTurn(t *testing.T) {
 		m.Once(t.Context(), Ask{})
 		time.Sleep(10 * time.Minute)
 		var order []string
-		for _, call := range w.hooks.calls {
+		for _, call := range w.hooks.all() {
 			word, _, _ := strings.Cut(call, " ")
 			order = append(order, word)
 		}
