@@ -130,6 +130,36 @@ func unknown(works []*work, left map[string]string, a Ask) []CertResult {
 	return results
 }
 
+// reason is why a certificate is to be ordered now; "" if it is not.
+func (m *Manager) reason(w *work, now time.Time) cert.Why {
+	if how, reason := w.attempts.Condemned(w.lineage.Fingerprint()); how != "" {
+		w.condemned, w.freshKey = cert.Why(how), reason == cert.KeyCompromise
+	}
+	why := cert.Wanted(w.spec, w.lineage, now)
+	switch {
+	case w.condemned != "":
+		return w.condemned
+	case why == "" && w.force:
+		return ByHand
+	}
+	return why
+}
+
+// barred says why a certificate is not ordered as long as the settings are what they are; "" if nothing is against it.
+func (m *Manager) barred(w *work, now time.Time) string {
+	if lost := wildcardsLost(w, now); lost != "" {
+		m.warnOnce("barred "+w.name, "certificate with a wildcard name is not replaced by one without", cert.AttrCert, w.name, cert.AttrErr, lost,
+			cert.AttrHint, "give the one of DOMAINS another name (site="+w.spec.Names[0]+"), or this one's explicitly ("+w.name+"="+w.spec.Names[0]+") if the wildcard may go")
+		return lost
+	}
+	if from := w.lineage.Conf.Server; w.lineage.Issued() && from != "" && !cert.Staging(from) && cert.Staging(w.spec.CA.Directory) {
+		m.warnOnce("barred "+w.name, "certificate of a production CA is not replaced by a staging one", cert.AttrCert, w.name,
+			cert.AttrHint, "unset STAGING, or give the rehearsal another name (test=example.org in DOMAINS)")
+		return "a staging CA never replaces a production certificate"
+	}
+	return ""
+}
+
 // ByHand is why a certificate is ordered that is not due.
 const ByHand = "it was asked for by hand"
 
@@ -147,16 +177,7 @@ func (m *Manager) decide(w *work, force bool) bool {
 		return false
 	}
 	m.settleStored(w)
-	why := cert.Wanted(w.spec, w.lineage, now)
-	if how, reason := w.attempts.Condemned(w.lineage.Fingerprint()); how != "" {
-		w.condemned, w.freshKey = cert.Why(how), reason == cert.KeyCompromise
-	}
-	if w.condemned != "" {
-		why = w.condemned
-	}
-	if force && why == "" {
-		why = ByHand
-	}
+	why := m.reason(w, now)
 	w.result.Why = why
 	m.dropUseless(w)
 	m.settleKilled(w)
@@ -165,16 +186,8 @@ func (m *Manager) decide(w *work, force bool) bool {
 		w.result.Next = cert.DueAt(w.lineage.Leaf(), w.spec.RenewBefore)
 		return false
 	}
-	if lost := m.wildcardsLost(w); lost != "" {
-		m.warnOnce("wildcard "+w.name, "certificate with a wildcard name is not replaced by one without", cert.AttrCert, w.name, cert.AttrErr, lost,
-			cert.AttrHint, "give the one of DOMAINS another name (site="+w.spec.Names[0]+"), or this one's explicitly ("+w.name+"="+w.spec.Names[0]+") if the wildcard may go")
-		w.result.Held, w.result.Next = lost, now.Add(longest)
-		return false
-	}
-	if w.lineage.Issued() && w.lineage.Conf.Server != "" && !cert.Staging(w.lineage.Conf.Server) && cert.Staging(w.spec.CA.Directory) {
-		m.warnOnce("staging "+w.name, "certificate of a production CA is not replaced by a staging one", cert.AttrCert, w.name,
-			cert.AttrHint, "unset STAGING, or give the rehearsal another name (test=example.org in DOMAINS)")
-		w.result.Held, w.result.Next = "a staging CA never replaces a production certificate", now.Add(longest)
+	if barred := m.barred(w, now); barred != "" {
+		w.result.Held, w.result.Next = barred, now.Add(longest)
 		return false
 	}
 	m.books.Lock()
@@ -226,8 +239,8 @@ const storedBook = "~stored"
 
 // wildcardsLost says which wildcard names a certificate of certbot's would lose, where a person has not named the lineage. An expired
 // one has nothing to lose.
-func (m *Manager) wildcardsLost(w *work) string {
-	if w.spec.Named || !w.lineage.Issued() || !m.Now().Before(w.lineage.Leaf().NotAfter) {
+func wildcardsLost(w *work, now time.Time) string {
+	if w.spec.Named || !w.lineage.Issued() || !now.Before(w.lineage.Leaf().NotAfter) {
 		return ""
 	}
 	for _, name := range w.lineage.Names() {
