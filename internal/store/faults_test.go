@@ -642,10 +642,10 @@ func TestCertbotsLockIsRespected(t *testing.T) {
 
 func TestNothingLeadsOutOfTheVolume(t *testing.T) {
 	outside, dir := t.TempDir(), t.TempDir()
-	if err := os.Symlink(outside, filepath.Join(dir, "archive")); err != nil {
+	s := open(t, dir, t.TempDir())
+	if err := os.Symlink(outside, filepath.Join(dir, "archive")); err != nil { // put there while we run
 		t.Fatal(err)
 	}
-	s := open(t, dir, t.TempDir())
 	if _, err := s.Save(t.Context(), "example.org", spec, bundle()); err == nil {
 		t.Error("Save() followed a link out of the volume")
 	}
