@@ -240,6 +240,11 @@ func TestProfileThatIsOnlyWishedForIsDoneWithout(t *testing.T) {
 		req, kept := s.request("example.test")
 		req.Spec.Profile, req.Spec.ProfileOptional = "longlived", true
 		must(t, s.issuer, req)
+		req.Order = kept.order
+		must(t, s.issuer, req)
+		if n := s.Requests()["newOrder"]; n != 1 {
+			t.Errorf("%d orders were made, want one that is resumed", n)
+		}
 		if n := strings.Count(log.String(), "level=WARN"); n != 1 || !strings.Contains(log.String(), "longlived") {
 			t.Errorf("%d warnings, want one that names the profile:\n%s", n, &log)
 		}

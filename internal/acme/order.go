@@ -43,7 +43,13 @@ func (d *deadOrder) Error() string { return d.err.Error() }
 
 // begin resumes the request's order if it is of use, else it makes a new one.
 func (c *client) begin(ctx context.Context, req cert.Request) (*work, error) {
-	req.Spec = c.withProfileOffered(req.Spec)
+	if req.Spec.ProfileOptional && !c.offers(req.Spec.Profile) {
+		if req.Order == nil { // of one that is resumed it was said before
+			c.config.Log.Warn("profile that certbot's conf prefers is not offered, ordered without", cert.AttrCert, req.Spec.Name,
+				"profile", req.Spec.Profile, cert.AttrCA, c.ca.Directory)
+		}
+		req.Spec.Profile = ""
+	}
 	if req.Order == nil {
 		return c.newOrder(ctx, req, nil)
 	}
@@ -114,16 +120,7 @@ func saveOrder(req cert.Request, order cert.Order) error {
 	return nil
 }
 
-// withProfileOffered takes a profile away that is only wished for and that the directory does not have.
-func (c *client) withProfileOffered(spec cert.Spec) cert.Spec {
-	if spec.ProfileOptional && !c.offers(spec.Profile) {
-		c.config.Log.Warn("profile that certbot's conf prefers is not offered, ordered without", cert.AttrCert, spec.Name, "profile", spec.Profile,
-			cert.AttrCA, c.ca.Directory)
-		spec.Profile = ""
-	}
-	return spec
-}
-
+// offers reports whether an order may ask for a profile; "" asks for none.
 func (c *client) offers(profile string) bool {
 	_, ok := c.dir.Profiles[xacme.ProfileName(profile)]
 	return profile == "" || ok

@@ -292,15 +292,22 @@ func (m *Manager) settleStored(w *work) {
 	if err != nil || !w.lineage.Leaf().NotBefore.After(since) || !cert.Fits(key, w.lineage.Leaf()) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), confTime)
-	defer cancel()
-	if l, err := m.Store.RecordConf(ctx, w.name, w.spec); err == nil {
-		w.lineage = l
-	} else {
-		text, hint := ErrorText(err)
-		m.Log.Warn("settings of a stored certificate not written", cert.AttrCert, w.name, cert.AttrErr, text, cert.AttrHint, hint)
+	if a.Order.Account == w.spec.CA.ID() { // else a person has changed the CA since, and the conf must not name that one
+		m.recordConf(w)
 	}
 	m.issued(w, a.Order.Begun)
+}
+
+func (m *Manager) recordConf(w *work) {
+	ctx, cancel := context.WithTimeout(context.Background(), confTime)
+	defer cancel()
+	l, err := m.Store.RecordConf(ctx, w.name, w.spec)
+	if err != nil {
+		text, hint := ErrorText(err)
+		m.Log.Warn("settings of a stored certificate not written", cert.AttrCert, w.name, cert.AttrErr, text, cert.AttrHint, hint)
+		return
+	}
+	w.lineage = l
 }
 
 // confTime is how long a certbot at work is waited for to write a conf.

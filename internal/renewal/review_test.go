@@ -264,7 +264,8 @@ func TestKillBeforeTheConfIsWrittenCostsNoOrder(t *testing.T) {
 		if err := os.WriteFile(conf, old, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.manager().Store.SaveAttempts("a.example", cert.Attempts{Begun: w.now(), Order: &cert.Order{Key: key, URL: "https://moved.example/order/1", Begun: w.now()}}); err != nil {
+		if err := w.manager().Store.SaveAttempts("a.example", cert.Attempts{Begun: w.now(), Order: &cert.Order{
+			Account: w.specs[0].CA.ID(), Key: key, URL: "https://moved.example/order/1", Begun: w.now()}}); err != nil {
 			t.Fatal(err)
 		}
 		w.once(Ask{})
@@ -273,6 +274,31 @@ func TestKillBeforeTheConfIsWrittenCostsNoOrder(t *testing.T) {
 		}
 		if got := w.lineage("a.example").Conf.Server; got != "https://moved.example/dir" {
 			t.Errorf("the conf names %s, want the CA that gave what is live", got)
+		}
+	})
+}
+
+func TestConfDoesNotNameACAThatDidNotGiveTheCertificate(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		account := w.specs[0].CA.ID()
+		b := testCA.Issue(w.now(), w.issuer.life, "a.example")
+		key, err := cert.EncodeKey(b.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := w.manager()
+		if _, err := m.Store.Save(t.Context(), "a.example", w.specs[0], b); err != nil {
+			t.Fatal(err)
+		}
+		order := &cert.Order{Account: account, Key: key, URL: "https://ca.example/order/1", Begun: w.now()}
+		if err := m.Store.SaveAttempts("a.example", cert.Attempts{Begun: w.now(), Order: order}); err != nil {
+			t.Fatal(err)
+		}
+		w.specs[0].CA.Directory = "https://moved.example/dir" // changed between the kill and the next start
+		w.once(Ask{})
+		if got := w.issuer.count(); got != 1 {
+			t.Errorf("%d orders after the CA was changed, want 1 at the new one", got)
 		}
 	})
 }

@@ -308,3 +308,50 @@ func TestConfNamesTheAccountThatIsUsed(t *testing.T) {
 		}
 	}
 }
+
+// An account of ours that nothing configured leads to any more: it was bound to an external one, or to a conf that has gone.
+func TestOwnAccountIsFoundByItsFolderAlone(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, t.TempDir())
+	key, err := cert.NewKey(cert.EC256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := cert.CA{Directory: cert.LetsEncrypt, EABKID: "kid", Account: "gone"}
+	if err := s.SaveAccount(made, cert.Account{Key: key, URI: "https://ca.example/acct/1"}); err != nil {
+		t.Fatal(err)
+	}
+	certbotAccountAt(t, dir, leFolder, "aaaa", 1) // another one there
+	all := s.Accounts()
+	if len(all) != 2 || all[0].Certbot {
+		t.Fatalf("Accounts() = %+v, want ours first", all)
+	}
+	by := cert.CA{Directory: all[0].Directory, StoredAs: all[0].ID}
+	if by.ID() != made.ID() {
+		t.Errorf("the account is found as %s, want %s", by.ID(), made.ID())
+	}
+	a, err := s.Account(by)
+	if err != nil || !sameKey(a.Key, key) {
+		t.Errorf("Account() = %q, %v; want ours", a.URI, err)
+	}
+	a.Contact = "me@example.org"
+	if err := s.SaveAccount(by, a); err != nil {
+		t.Fatal(err)
+	}
+	if all := s.Accounts(); len(all) != 2 || all[0].Account.Contact != a.Contact {
+		t.Errorf("after SaveAccount() there are %+v, want the contact in ours", all)
+	}
+	at, _, err := s.ExportAccount(t.Context(), by)
+	if exported, errRead := s.readJWK(filepath.Join(leFolder, filepath.Base(at), keyJSON)); err != nil || errRead != nil || !sameKey(exported, key) {
+		t.Errorf("ExportAccount() = %q, %v, %v; want our key there", at, err, errRead)
+	}
+	if to, err := s.RetireAccount(by); err != nil || !strings.Contains(to, all[0].ID+".deactivated-") {
+		t.Errorf("RetireAccount() = %q, %v; want ours", to, err)
+	}
+	if _, err := s.Account(by); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("after that Account() = %v, want fs.ErrNotExist, and none of certbot's", err)
+	}
+	if to, err := s.RetireAccount(by); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a second RetireAccount() = %q, %v; want that none of certbot's is retired", to, err)
+	}
+}

@@ -39,9 +39,12 @@ func serverFolder(directory string) string {
 	return path.Join("accounts", folder)
 }
 
-// certbotAccount is the one of certbot's that a CA names; if it names none, or one that has gone, the youngest that can be read.
-// With an error that is not fs.ErrNotExist a key file exists and cannot be read.
+// certbotAccount is the one of certbot's that a CA names; if it names none, or one that has gone, the youngest that can be read. A CA
+// that names one of ours by StoredAs has none of certbot's: nobody is to deactivate another than was meant. With an error that is not fs.ErrNotExist a key file exists and cannot be read.
 func (s *Store) certbotAccount(ca cert.CA) (StoredAccount, error) {
+	if ca.StoredAs != "" {
+		return StoredAccount{}, fs.ErrNotExist
+	}
 	all := s.certbotAccounts(ca.Directory)
 	if i := slices.IndexFunc(all, func(a StoredAccount) bool { return a.ID == ca.Account }); i >= 0 {
 		return all[i], all[i].Err

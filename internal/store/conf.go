@@ -33,20 +33,78 @@ const bom = "\ufeff"
 
 // parseConf reads a file; with errBadConf if a line of it is nothing that the grammar knows.
 func parseConf(data []byte) (*conf, error) {
+	c, err := splitConf(data)
+	if err != nil {
+		return nil, err
+	}
+	if c.read, _, err = c.parse(); err != nil {
+		return nil, err
+	}
+	return c, c.mustHaveParams()
+}
+
+func splitConf(data []byte) (*conf, error) {
 	if !utf8.Valid(data) || bytes.IndexByte(data, 0) >= 0 {
 		return nil, fmt.Errorf("%w: it is no text", errBadConf)
 	}
 	text, marked := strings.CutPrefix(string(data), bom)
-	c := &conf{lines: strings.Split(strings.TrimSuffix(text, "\n"), "\n"), bom: marked}
-	all, err := c.parse()
-	if err != nil {
-		return nil, err
+	return &conf{lines: strings.Split(strings.TrimSuffix(text, "\n"), "\n"), bom: marked}, nil
+}
+
+func (c *conf) mustHaveParams() error {
+	if !slices.ContainsFunc(c.entries(), func(e entry) bool { return e.head && e.section == renewalParams }) {
+		return fmt.Errorf("%w: it has no [renewalparams]", errBadConf)
 	}
-	c.read = all
-	if !slices.ContainsFunc(all, func(e entry) bool { return e.head && e.section == renewalParams }) {
-		return nil, fmt.Errorf("%w: it has no [renewalparams]", errBadConf)
+	return nil
+}
+
+// maxLost is how many lines of a conf may be damaged; one with more is given up.
+const maxLost = 100
+
+// salvageConf reads those lines of a damaged conf that can be read. It counts those that it leaves out, and says which the first is.
+func salvageConf(data []byte) (c *conf, lost, first int, err error) {
+	if c, err = splitConf(data); err != nil {
+		return nil, 0, 0, err
 	}
-	return c, nil
+	for {
+		all, bad, err := c.parse()
+		if err == nil {
+			c.read = all
+			break
+		}
+		if lost == maxLost {
+			return nil, 0, 0, err
+		}
+		if lost++; lost == 1 {
+			first = bad + 1
+		}
+		c.lines = slices.Delete(c.lines, bad, bad+1)
+	}
+	twice := c.repeated()
+	if lost += len(twice); lost > maxLost {
+		return nil, 0, 0, fmt.Errorf("%w: more than %d lines are damaged", errBadConf, maxLost)
+	}
+	for _, e := range slices.Backward(twice) {
+		c.remove(e)
+	}
+	return c, lost, first, c.mustHaveParams()
+}
+
+// repeated are settings that stand in their section already, and sections that were there before, with all that is in them: what is
+// left of two merged files, which certbot does not read.
+func (c *conf) repeated() (twice []entry) {
+	seen, within := map[string]bool{}, false
+	for _, e := range c.entries() {
+		id := e.section + "\n" + e.key
+		if e.head {
+			id, within = e.section, seen[e.section]
+		}
+		if within || seen[id] {
+			twice = append(twice, e)
+		}
+		seen[id] = true
+	}
+	return twice
 }
 
 func (c *conf) String() string {
@@ -75,13 +133,13 @@ var (
 // entries are what the lines say.
 func (c *conf) entries() []entry {
 	if c.read == nil {
-		c.read, _ = c.parse() // parseConf has seen that they can be read
+		c.read, _, _ = c.parse() // parseConf has seen that they can be read
 	}
 	return c.read
 }
 
-func (c *conf) parse() ([]entry, error) {
-	var all []entry
+// parse reads the lines. With an error, bad is the index of the one that is nothing that the grammar knows.
+func (c *conf) parse() (all []entry, bad int, err error) {
 	var within []string
 	for i := 0; i < len(c.lines); i++ {
 		line := c.lines[i]
@@ -91,7 +149,7 @@ func (c *conf) parse() ([]entry, error) {
 		if m := headLine.FindStringSubmatch(line); m != nil {
 			depth := strings.Count(m[1], "[")
 			if depth != strings.Count(m[3], "]") || depth > len(within)+1 {
-				return nil, fmt.Errorf("%w: line %d is no section", errBadConf, i+1)
+				return nil, i, fmt.Errorf("%w: line %d is no section", errBadConf, i+1)
 			}
 			within = append(within[:depth-1], unquote(m[2]))
 			all = append(all, entry{section: strings.Join(within, "/"), head: true, first: i, last: i})
@@ -99,13 +157,13 @@ func (c *conf) parse() ([]entry, error) {
 		}
 		e, ok := c.setting(i)
 		if !ok {
-			return nil, fmt.Errorf("%w: line %d is no setting, section or comment", errBadConf, i+1)
+			return nil, i, fmt.Errorf("%w: line %d is no setting, section or comment", errBadConf, i+1)
 		}
 		e.section = strings.Join(within, "/")
 		all = append(all, e)
 		i = e.last
 	}
-	return all, nil
+	return all, 0, nil
 }
 
 func unquote(s string) string {

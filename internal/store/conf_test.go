@@ -260,13 +260,20 @@ func TestProfileThatCertbotPrefersStaysInItsLine(t *testing.T) {
 }
 
 // FuzzConf: reading never panics; what was set is read back, by the parsed and by the written conf, and no other line has changed.
+// What is salvaged of one that cannot be read can be read.
 func FuzzConf(f *testing.F) {
 	f.Add("version = 1\n[renewalparams]\na = b # c\n[[webroot_map]]\nx = /y\n", "server", "https://ca/#1, 2")
 	f.Add("[renewalparams]\nserver = '''x\ny''' # z\n", "server", `it's "so"`)
 	f.Add("[renewalparams]\nserver = a, 'b',\nserver = c\n", "server", "")
+	f.Add("[renewalparams]\na = 'b\n[[x]]\n[c]\n[renewalparams]\n[[x]]\n[[[y]]]\n", "server", "")
 	f.Fuzz(func(t *testing.T, text, key, value string) {
 		c, err := parseConf([]byte(text))
 		if err != nil {
+			if c, lost, first, err := salvageConf([]byte(text)); err == nil {
+				if _, err := parseConf([]byte(c.String())); err != nil || lost == 0 || first < 1 {
+					t.Fatalf("of %q is salvaged %q, %d lines lost, the first %d: %v", text, c.String(), lost, first, err)
+				}
+			}
 			return
 		}
 		c.settings(cert.Lineage{})

@@ -23,12 +23,7 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 		if err := s.mayDelete(name); err != nil {
 			return err
 		}
-		for _, at := range []string{confName(name), path.Join("live", name), staging(name), path.Join("archive", name)} {
-			if err := removeAll(s.certs, at); err != nil {
-				return err
-			}
-		}
-		return nil
+		return s.deleteFiles(name)
 	})
 	if err == nil {
 		err = s.forget(name)
@@ -37,6 +32,31 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 		return err
 	}
 	return &cert.Error{Op: "delete", Name: name, Err: err, Hint: "give it again: it goes on where it was interrupted"}
+}
+
+// deleteFiles goes so far at each step that what a kill leaves is the whole lineage, or one of which Lineages says that it is a
+// leftover with private keys, or nothing. live/NAME goes at once: of the half of one Mend would make a whole.
+func (s *Store) deleteFiles(name string) error {
+	live, next := path.Join("live", name), staging(name)
+	for _, at := range []string{confName(name), next} {
+		if err := removeAll(s.certs, at); err != nil {
+			return err
+		}
+	}
+	if exists(s.certs, live) {
+		if err := s.certs.Rename(live, next); err != nil {
+			return err
+		}
+		if err := s.certs.SyncDir("live"); err != nil {
+			return err
+		}
+	}
+	for _, at := range []string{next, path.Join("archive", name)} { // without links there are keys in both
+		if err := removeAll(s.certs, at); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // isFolderName reports whether a lineage may be called that: nothing that leads to another folder, or to one of our own.

@@ -121,3 +121,56 @@ func TestWhatAnInterruptedDeleteHasLeftIsSeen(t *testing.T) {
 		t.Errorf("after another Delete() there are %v, %v", all, errs)
 	}
 }
+
+// TestWhatAKilledDeleteHasLeftIsSeen: at every operation what is left is seen as long as there is a private key, is a whole lineage or none, and goes with
+// the next Delete.
+func TestWhatAKilledDeleteHasLeftIsSeen(t *testing.T) {
+	points := 0
+	for n := 1; ; n++ {
+		dir, stateDir := memoryDir(t), memoryDir(t)
+		s := open(t, dir, stateDir)
+		save(t, s, bundle())
+		save(t, s, bundle())
+		write(t, filepath.Join(dir, "archive/example.org/.broken-20260101T000000Z/privkey.pem"), "key")
+		write(t, filepath.Join(dir, "live/example.org/notes"), "mine")
+		if err := volume(t, dir, stateDir, nil, n).Delete(t.Context(), "example.org"); err == nil {
+			break
+		}
+		points++
+		keys := 0
+		filepath.WalkDir(filepath.Join(dir, "archive"), func(at string, _ fs.DirEntry, err error) error {
+			if err == nil && strings.HasPrefix(filepath.Base(at), "privkey") {
+				keys++
+			}
+			return nil
+		})
+		all, errs := s.Lineages()
+		if seen := len(all) + len(errs); keys > 0 && seen != 1 {
+			t.Errorf("killed at operation %d: %d keys are left, and Lineages() has %v, %v", n, keys, all, errs)
+		}
+		if err := errs["example.org"]; err != nil && (!errors.Is(err, ErrLeftover) || !strings.Contains(hintOf(err), "sidecert delete example.org")) {
+			t.Errorf("killed at operation %d: Lineages() has %v with the hint %q, want a leftover and how to end it", n, err, hintOf(err))
+		}
+		if err := s.Delete(t.Context(), "example.org"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("killed at operation %d: another Delete() = %v", n, err)
+		}
+		filepath.WalkDir(dir, func(at string, _ fs.DirEntry, err error) error {
+			if err != nil || strings.Contains(filepath.Base(at), "example.org") {
+				t.Errorf("killed at operation %d: after another Delete() there is %s, %v", n, at, err)
+			}
+			return nil
+		})
+	}
+	if points < 15 {
+		t.Errorf("only %d points were tried", points)
+	}
+}
+
+func TestKeysThatWereSetAsideAreSeenWhenNothingElseIsLeft(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, t.TempDir())
+	write(t, filepath.Join(dir, "archive/example.org/.broken-20260101T000000Z/privkey1.pem"), "key")
+	if _, errs := s.Lineages(); !errors.Is(errs["example.org"], ErrLeftover) {
+		t.Errorf("Lineages() has %v, want that keys are left", errs)
+	}
+}

@@ -29,7 +29,7 @@ func (s *Store) Lineages() (lineages []cert.Lineage, errs map[string]error) {
 		l, err := s.Lineage(name)
 		if err == nil && l.Leaf() == nil && exists(s.certs, confName(name)) {
 			err = s.nothingError(name)
-		} else if err == nil && l.Leaf() == nil && len(s.numbers(name)) > 0 {
+		} else if err == nil && l.Leaf() == nil && s.hasArchive(name) {
 			err = s.leftoverError(name)
 		}
 		if err != nil {
@@ -41,8 +41,14 @@ func (s *Store) Lineages() (lineages []cert.Lineage, errs map[string]error) {
 	return lineages, errs
 }
 
-// ErrLeftover says that archive/NAME has versions, and nothing else is left of the lineage.
-var ErrLeftover = errors.New("an interrupted delete, or a loss of files, has left versions with their private keys")
+// hasArchive reports whether archive/NAME has anything: versions, or keys that were set aside.
+func (s *Store) hasArchive(name string) bool {
+	entries, _ := s.certs.ReadDir(path.Join("archive", name)) // no folder, nothing in it
+	return len(entries) > 0
+}
+
+// ErrLeftover says that archive/NAME has files, and nothing else is left of the lineage.
+var ErrLeftover = errors.New("an interrupted delete, or a loss of files, has left private keys")
 
 func (s *Store) leftoverError(name string) error {
 	return &cert.Error{Op: "read lineage", Name: name, Kind: cert.KindPerson, Err: fmt.Errorf("%w in %s", ErrLeftover, path.Join(s.CertDir, "archive", name)),

@@ -45,6 +45,9 @@ func (s *Store) Mend(ctx context.Context, name string) (did string, err error) {
 func (s *Store) mend(name string, note func(string, error) error) error {
 	live, err := s.live(name)
 	if errors.Is(err, ErrBroken) {
+		if errAdopted := note(s.adoptRenamed(name)); errAdopted != nil {
+			return errAdopted
+		}
 		n, errStored := s.storeShown(name)
 		if errStored != nil {
 			return errStored
@@ -68,10 +71,11 @@ func (s *Store) mend(name string, note func(string, error) error) error {
 		note(fmt.Sprintf("made the links of live/%s to version %d anew", name, n), nil)
 	}
 	if newer || s.isAstray(live) {
-		if err := s.point(name, n); err != nil {
+		// The conf comes first: once the links are right nobody looks at it.
+		if err := s.mendPaths(name); err != nil {
 			return err
 		}
-		if err := s.mendPaths(name); err != nil {
+		if err := s.point(name, n); err != nil {
 			return err
 		}
 	}
@@ -79,6 +83,35 @@ func (s *Store) mend(name string, note func(string, error) error) error {
 		return nil // there is nothing better than what a web server may be using
 	}
 	return note(s.setAside(name, max(n, live.number)))
+}
+
+// adoptRenamed copies the versions of a folder that the conf names in the place of archive/NAME, which has none, unless it is another
+// lineage's: certbot works with a folder that a person has renamed, so long as links and conf agree. The folder stays as it is.
+func (s *Store) adoptRenamed(name string) (did string, err error) {
+	c, err := s.readConf(name)
+	if err != nil || c == nil {
+		return "", nil // there is none that names a folder
+	}
+	other := path.Base(c.get(topSection, "archive_dir"))
+	if !isFolderName(other) || other == name || exists(s.certs, confName(other)) || exists(s.certs, path.Join("live", other)) {
+		return "", nil
+	}
+	for _, n := range s.numbers(name) {
+		if b, err := s.version(name, n); err == nil && s.numberWith(other, b) == 0 {
+			return "", nil // it has versions of its own
+		}
+	}
+	for _, n := range slices.Backward(s.numbers(other)) {
+		b, err := s.version(other, n)
+		if err != nil || s.numberWith(name, b) > 0 {
+			continue
+		}
+		if _, err := s.archive(name, b); err != nil {
+			return did, err
+		}
+		did = fmt.Sprintf("copied the versions of archive/%s, which the renewal configuration names, to archive/%s", other, name)
+	}
+	return did, nil
 }
 
 // mendPaths has the conf name the folders that are used: a lineage that was renamed by hand would have certbot write into others.

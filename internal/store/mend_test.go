@@ -423,12 +423,177 @@ func TestPathsOfALineageRenamedByHandArePutRight(t *testing.T) {
 }
 
 func TestFolderBehindALinkIsNamed(t *testing.T) {
-	dir, elsewhere := t.TempDir(), t.TempDir()
-	if err := os.Symlink(elsewhere, filepath.Join(dir, "archive")); err != nil {
+	elsewhere := t.TempDir()
+	for _, target := range []string{elsewhere, "../" + filepath.Base(elsewhere), "gone", "archive"} {
+		dir := t.TempDir()
+		if err := os.Symlink(target, filepath.Join(dir, "archive")); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Open(options(dir, t.TempDir()))
+		if err == nil || !strings.Contains(err.Error(), "it is a link to "+target) || hintOf(err) == "" {
+			t.Errorf("Open() = %v, want that archive is a link to %s and what to do", err, target)
+		}
+	}
+	dir := t.TempDir()
+	save(t, open(t, dir, t.TempDir()), bundle())
+	if err := errors.Join(os.Rename(filepath.Join(dir, "live"), filepath.Join(dir, "live2")), os.Symlink("live2", filepath.Join(dir, "live"))); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Open(options(dir, t.TempDir()))
-	if err == nil || !strings.Contains(err.Error(), "it is a link to "+elsewhere) || hintOf(err) == "" {
-		t.Errorf("Open() = %v, want that archive is a link and what to do", err)
+	if l, err := open(t, dir, t.TempDir()).Lineage("example.org"); err != nil || !l.Issued() {
+		t.Errorf("behind a link within the volume: Lineage() = %v", err)
 	}
+}
+
+func TestOfADamagedConfOnlyWhatCannotBeReadIsLeftOut(t *testing.T) {
+	const head, tail = "version = 2.1.0\n[renewalparams]\nserver = https://ca.example/dir\n", "account = 0123\n[[webroot_map]]\nexample.org = /srv/www\n"
+	for name, row := range map[string]struct {
+		damaged string
+		lost    string
+		hook    string
+	}{
+		"a line":                    {head + "oops\n" + tail, "left 1 of its lines out (the first is line 4)", ""},
+		"open quotes":               {head + "post_hook = 'oops\n" + tail, "left 1 of its lines out (the first is line 4)", ""},
+		"open quotes of three":      {head + "post_hook = '''oops\n" + tail, "left 1 of its lines out (the first is line 4)", ""},
+		"beside a value of two":     {head + "renew_hook = '''a\nb'''\noops\n" + tail, "left 1 of its lines out (the first is line 6)", "a\nb"},
+		"a section too deep":        {head + "[[[oops]]]\n" + tail, "left 1 of its lines out (the first is line 4)", ""},
+		"a merge":                   {head + "<<<<<<< HEAD\nrenew_hook = a\n=======\nrenew_hook = b\n>>>>>>> oops\n" + tail, "left 4 of its lines out (the first is line 4)", "a"},
+		"a merge of all":            {"<<<<<<< HEAD\n" + head + "renew_hook = a\n" + tail + "=======\n" + head + "renew_hook = b\n" + tail + ">>>>>>> oops\n", "(the first is line 1)", "a"},
+		"Windows' ends of lines":    {strings.ReplaceAll(head+"oops\n"+tail, "\n", "\r\n"), "left 1 of its lines out (the first is line 4)", ""},
+		"no server in what is left": {"[renewalparams]\nserver : https://oops.example/dir\n" + tail, "no CA stands there", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := open(t, dir, t.TempDir())
+			save(t, s, bundle())
+			write(t, filepath.Join(dir, "renewal/example.org.conf"), row.damaged)
+			did, err := s.Mend(t.Context(), "example.org")
+			if err != nil || !strings.Contains(did, row.lost) || strings.Contains(did, "oops") {
+				t.Errorf("Mend() = %q, %v; want %q and no line quoted", did, err, row.lost)
+			}
+			server := "https://ca.example/dir"
+			if strings.HasPrefix(name, "no server") {
+				server = ""
+			}
+			l, err := s.Lineage("example.org")
+			if c := l.Conf; err != nil || c.Server != server || c.Account != "0123" || c.Webroots["example.org"] != "/srv/www" || c.Hooks.Deploy != row.hook {
+				t.Errorf("the conf says %+v, %v; want all that could be read", l.Conf, err)
+			}
+			if did, err := s.Mend(t.Context(), "example.org"); did != "" || err != nil {
+				t.Errorf("a second Mend() = %q, %v; want nothing to do", did, err)
+			}
+		})
+	}
+}
+
+func TestDamagedConfKeepsTheKeyTypeThatAPersonAskedFor(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, t.TempDir())
+	save(t, s, bundle()) // which has an EC key
+	write(t, filepath.Join(dir, "renewal/example.org.conf"), "[renewalparams]\nkey_type = rsa\nrsa_key_size = 4096\noops\n")
+	mended(t, s)
+	if l, err := s.Lineage("example.org"); err != nil || l.Conf.KeyType != cert.RSA4096 {
+		t.Errorf("the conf asks for %q, %v; want what it asked for before", l.Conf.KeyType, err)
+	}
+}
+
+// renamed is what a person leaves who has renamed archive/example.org and put links and conf right, so that certbot works.
+func renamed(t *testing.T, dir string, live int) {
+	t.Helper()
+	if err := os.Rename(filepath.Join(dir, "archive/example.org"), filepath.Join(dir, "archive/old.example")); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range cert.Files {
+		if err := relink(filepath.Join(dir, "live/example.org"), file, fmt.Sprintf("../../archive/old.example/%s%d.pem", file, live)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	name := filepath.Join(dir, "renewal/example.org.conf")
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, name, strings.Replace(string(data), "archive/example.org", "archive/old.example", 1))
+}
+
+func TestVersionsInTheFolderThatTheConfNamesAreAdopted(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, t.TempDir())
+	save(t, s, ca.Issue(time.Now().Add(-48*time.Hour), life, names...))
+	want := save(t, s, bundle())
+	renamed(t, dir, 2)
+	did, err := s.Mend(t.Context(), "example.org")
+	if err != nil || !strings.Contains(did, "archive/old.example") {
+		t.Errorf("Mend() = %q, %v; want that it copied the versions of archive/old.example", did, err)
+	}
+	wantLinks(t, s, 2, want.Fingerprint())
+	data, err := os.ReadFile(filepath.Join(dir, "renewal/example.org.conf"))
+	if err != nil || strings.Contains(string(data), "old.example") {
+		t.Errorf("the conf is\n%s, %v; want archive/example.org in it", data, err)
+	}
+	if old := s.numbers("old.example"); len(old) != 2 {
+		t.Errorf("archive/old.example holds %v, want the two versions as they were", old)
+	}
+}
+
+func TestVersionsOfAnotherLineageAreNotAdopted(t *testing.T) {
+	for _, others := range []string{"renewal/old.example.conf", "live/old.example/README"} {
+		dir := t.TempDir()
+		s := open(t, dir, t.TempDir())
+		save(t, s, ca.Issue(time.Now().Add(-48*time.Hour), life, names...))
+		want := save(t, s, bundle())
+		renamed(t, dir, 2)
+		write(t, filepath.Join(dir, others), "[renewalparams]\n")
+		mended(t, s)
+		wantLinks(t, s, 1, want.Fingerprint()) // what web servers were shown, and no more
+	}
+}
+
+func TestAdoptionOfVersionsThatIsKilledIsEnded(t *testing.T) {
+	points := 0
+	for n := 1; ; n++ {
+		dir, stateDir := memoryDir(t), memoryDir(t)
+		s := open(t, dir, stateDir)
+		save(t, s, ca.Issue(time.Now().Add(-48*time.Hour), life, names...))
+		want := save(t, s, bundle())
+		renamed(t, dir, 2)
+		if _, err := volume(t, dir, stateDir, nil, n).Mend(t.Context(), "example.org"); err == nil {
+			break
+		}
+		points++
+		if _, err := s.Mend(t.Context(), "example.org"); err != nil {
+			t.Fatalf("killed at operation %d: Mend() = %v", n, err)
+		}
+		if l, err := s.Lineage("example.org"); err != nil || l.Fingerprint() != want.Fingerprint() {
+			t.Errorf("killed at operation %d: version %d is live, %v; want the newest", n, l.Number, err)
+		}
+		if data, _ := os.ReadFile(filepath.Join(dir, "renewal/example.org.conf")); strings.Contains(string(data), "old.example") {
+			t.Errorf("killed at operation %d: the conf still names archive/old.example", n)
+		}
+	}
+	if points < 20 {
+		t.Errorf("only %d points were tried", points)
+	}
+}
+
+func TestFolderThatTheConfNamesWinsNothingOverVersionsThatAreThere(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, t.TempDir())
+	save(t, s, bundle())
+	renamed(t, dir, 1)
+	mended(t, s)
+	want := save(t, s, ca.Issue(time.Now().Add(-2*time.Hour), life, names...)) // older than the one in the other folder
+	name := filepath.Join(dir, "renewal/example.org.conf")
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "archive/example.org/cert1.pem")); err != nil {
+		t.Fatal(err)
+	}
+	write(t, name, strings.Replace(string(data), "archive/example.org", "archive/old.example", 1))
+	if err := os.Remove(filepath.Join(dir, "live/example.org/cert.pem")); err != nil {
+		t.Fatal(err)
+	}
+	mended(t, s)
+	wantLinks(t, s, want.Number, want.Fingerprint())
 }

@@ -363,40 +363,24 @@ func (s *Store) mendConf(lineage string, b cert.Bundle) (did string, err error) 
 	if b.Chain == nil {
 		return did, nil
 	}
-	c, lost := salvage(old)
-	if c == nil {
+	c, lost, first, err := salvageConf(old)
+	if err != nil {
 		c = s.newConf(lineage)
 		if !bytes.Contains(old, []byte(cert.ConfMark)) {
 			c.lines, c.read = slices.DeleteFunc(c.lines, func(line string) bool { return line == mark }), nil
 		}
 		did += ", and built a new one: its settings are lost"
 	} else {
-		did += fmt.Sprintf(", and left %d of its lines out", lost)
+		did += fmt.Sprintf(", and left %d of its lines out (the first is line %d)", lost, first)
 	}
 	s.setPaths(c, lineage)
-	c.setKeyParams(b)
+	if c.get(renewalParams, "key_type") == "" { // what a person has asked for may be still to come
+		c.setKeyParams(b)
+	}
 	if c.get(renewalParams, "server") == "" {
 		did += "; no CA stands there, so it is the environment's"
 	}
 	return did, s.putConf(lineage, c)
-}
-
-// salvage makes a conf of those lines of a damaged one that can be read, and counts the others; nil if that makes none.
-func salvage(data []byte) (c *conf, lost int) {
-	var kept []string
-	for line := range strings.Lines(string(data)) {
-		text := strings.TrimSpace(line)
-		if text == "" || strings.HasPrefix(text, "#") || headLine.MatchString(text) || settingLine.MatchString(text) {
-			kept = append(kept, strings.TrimRight(line, "\r\n"))
-		} else {
-			lost++
-		}
-	}
-	c, err := parseConf([]byte(strings.Join(kept, "\n") + "\n"))
-	if err != nil {
-		return nil, 0
-	}
-	return c, lost
 }
 
 // stamp is for the names of what is set aside.

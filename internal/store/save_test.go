@@ -88,3 +88,58 @@ func TestSaveOverGivesWayToWhatSomebodyElseHasChanged(t *testing.T) {
 		})
 	}
 }
+
+// A kill between the version and its conf leaves the conf of the version before, or none.
+func TestConfThatAKillPreventedIsRecorded(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, t.TempDir())
+	save(t, s, bundle())
+	moved := spec
+	moved.CA.Directory = "https://other.example/dir"
+	name := filepath.Join(dir, "renewal/example.org.conf")
+	for what, harm := range map[string]func() error{"of before": func() error { return nil }, "gone": func() error { return os.Remove(name) }} {
+		if err := harm(); err != nil {
+			t.Fatal(err)
+		}
+		l, err := s.RecordConf(t.Context(), "example.org", moved)
+		if err != nil || l.Conf.Server != moved.CA.Directory || l.Conf.Certbot || l.Number != 1 {
+			t.Errorf("conf %s: RecordConf() = version %d of %q, %v; want version 1 of the CA that gave it", what, l.Number, l.Conf.Server, err)
+		}
+		before, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.RecordConf(t.Context(), "example.org", moved); err != nil {
+			t.Fatal(err)
+		}
+		if after, err := os.Stat(name); err != nil || !os.SameFile(before, after) {
+			t.Errorf("conf %s: another RecordConf() has written it again (%v)", what, err)
+		}
+	}
+	if l, err := s.RecordConf(t.Context(), "nothing.example", spec); err != nil || l.Issued() || exists(s.certs, "renewal/nothing.example.conf") {
+		t.Errorf("RecordConf() of nothing = %+v, %v; want nothing written", l, err)
+	}
+}
+
+func TestWebrootThatStandsInIsNotWrittenIntoCertbotsConf(t *testing.T) {
+	const conf = "authenticator = webroot\nwebroot_path = /certbots,\nserver = https://ca.example/dir\n[[webroot_map]]\nexample.org = /certbots\n"
+	for name, row := range map[string]struct {
+		standIn bool
+		conf    string
+		webroot string
+	}{
+		"that stands in":                       {true, conf, "/certbots"},
+		"that a person has chosen":             {false, conf, "/ours"},
+		"that stands in, in a conf of our own": {true, mark + "\n" + conf, "/ours"},
+	} {
+		dir := t.TempDir()
+		s := open(t, dir, t.TempDir())
+		write(t, filepath.Join(dir, "renewal/example.org.conf"), "[renewalparams]\n"+row.conf)
+		asked := spec
+		asked.Webroot, asked.StandIn = "/ours", row.standIn
+		l, err := s.Save(t.Context(), "example.org", asked, bundle())
+		if err != nil || l.Conf.Webroot != row.webroot || l.Conf.Webroots["example.org"] != row.webroot {
+			t.Errorf("with a webroot %s the conf has %q and %v, %v; want %s", name, l.Conf.Webroot, l.Conf.Webroots, err, row.webroot)
+		}
+	}
+}

@@ -84,15 +84,19 @@ func openVolume(variable, dir string) (FS, error) {
 	return v, nil
 }
 
-// foldersInside refuses folders that were moved to another disk behind a link: what is not in the volume is not reached.
+// foldersInside refuses folders that were moved to another disk behind a link: what is not in the volume is not reached. An absolute
+// link leads out of it too, wherever it ends: the volume has other places in other containers.
 func foldersInside(certs FS, dir string) error {
 	for _, name := range []string{"live", "archive", "renewal"} {
 		target, err := certs.Readlink(name)
-		if err != nil || !path.IsAbs(target) {
+		if err != nil {
+			continue
+		}
+		if _, err := certs.ReadDir(name); err == nil {
 			continue
 		}
 		at := path.Join(dir, name)
-		return &cert.Error{Op: "open CERT_DIR", Name: at, Kind: cert.KindPerson, Err: fmt.Errorf("it is a link to %s, which leads out of the volume", target),
+		return &cert.Error{Op: "open CERT_DIR", Name: at, Kind: cert.KindPerson, Err: fmt.Errorf("it is a link to %s, which is no folder of this volume", target),
 			Hint: fmt.Sprintf("mount the folder that it leads to at %s, or put the folder itself there; a link must be relative and stay within %s", at, dir)}
 	}
 	return nil
