@@ -229,12 +229,15 @@ func describeNext(s *store.Store, row *listed, spec cert.Spec, l cert.Lineage, n
 	if a := waits.Attempts; a.Failures > 0 {
 		row.Failure = &failure{a.FailedAt, a.Failures, a.Err, a.Hint}
 	}
-	why := cert.Wanted(spec, l, now)
+	why := cert.Wanted(spec, l, waits.Attempts.Suggestion, now)
 	if row.Revoked != "" {
 		why = cert.Why(row.Revoked)
 	}
 	if why == "" {
 		row.Next, row.Why = cert.DueAt(l.Leaf(), spec.RenewBefore), "it will have come so far in its lifetime"
+		if due := cert.Due(l.Leaf(), spec.RenewBefore, waits.Attempts.Suggestion); !due.Equal(row.Next) {
+			row.Next, row.Why = due.UTC().Truncate(time.Second), "its CA suggests that time"
+		}
 		return
 	}
 	row.Next, row.Held = waits.Until(spec.Names, now)
@@ -243,6 +246,7 @@ func describeNext(s *store.Store, row *listed, spec cert.Spec, l cert.Lineage, n
 
 // waitsOf reads what holds a certificate back.
 func waitsOf(s *store.Store, spec cert.Spec, l cert.Lineage) (w renewal.Waits, err error) {
+	w.CA = spec.CA
 	if w.Attempts, err = s.Attempts(l.Name); err != nil {
 		return w, err
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -47,6 +48,8 @@ type Config struct {
 	// Now is the wall clock; nil is time.Now.
 	Now func() time.Time
 	Log *slog.Logger
+	// Transport carries the requests to CAs; nil is the network.
+	Transport http.RoundTripper
 	// UserAgent goes in front of x/crypto/acme's own.
 	UserAgent string
 }

@@ -24,6 +24,8 @@ type authority struct {
 	// thing. A client that came through the gate has both and never waits for them again.
 	gate   chan struct{}
 	client *client
+	// scout has read the directory and has no account: of a CA that was asked for something that needs none.
+	scout *client
 	// told is the contact that was last posted to the account, taken or refused: what the CA refuses it is not asked again.
 	// It is looked at behind the gate.
 	told string
@@ -35,12 +37,14 @@ type authority struct {
 // holds up its other orders by the 10 s that it has for its headers.
 type client struct {
 	*Issuer
-	ca      cert.CA
-	http    *http.Client
-	lib     *xacme.Client
-	dir     xacme.Directory
-	account cert.Account
-	opened  time.Time
+	ca   cert.CA
+	http *http.Client
+	lib  *xacme.Client
+	dir  xacme.Directory
+	// renewalInfo is a field of the directory that the library does not know, RFC 9773 §4.1; "" where the CA has none.
+	renewalInfo string
+	account     cert.Account
+	opened      time.Time
 	// doubted is set when an order got no answer. The next attempt then begins with the directory, so that a CA which is away is
 	// found away before an order is counted.
 	doubted atomic.Bool
@@ -53,13 +57,11 @@ func (i *Issuer) client(ctx context.Context, ca cert.CA, lost *client) (*client,
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case a.gate <- struct{}{}:
-		defer func() { <-a.gate }()
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	if err := a.enter(ctx); err != nil {
+		return nil, err
 	}
-	if a.client != nil && a.client != lost && !a.client.doubted.Load() && i.config.Now().Sub(a.client.opened) < directoryLife {
+	defer a.leave()
+	if a.client != lost && a.client.fresh() {
 		return a.client, nil
 	}
 	c, err := i.open(ctx, a, lost != nil && lost == a.client)
@@ -70,6 +72,43 @@ func (i *Issuer) client(ctx context.Context, ca cert.CA, lost *client) (*client,
 	return c, nil
 }
 
+// reader returns a client that has read the CA's directory and need not have an account.
+func (i *Issuer) reader(ctx context.Context, ca cert.CA) (*client, error) {
+	a, err := i.authority(ca)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer a.leave()
+	switch {
+	case a.client.fresh():
+		return a.client, nil
+	case a.scout.fresh():
+		return a.scout, nil
+	}
+	a.scout, err = i.discover(ctx, a)
+	return a.scout, err
+}
+
+// enter waits for the gate.
+func (a *authority) enter(ctx context.Context) error {
+	select {
+	case a.gate <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (a *authority) leave() { <-a.gate }
+
+// fresh reports whether there is a client and what it has read may be believed. The clock may have gone back since.
+func (c *client) fresh() bool {
+	return c != nil && !c.doubted.Load() && c.config.Now().Sub(c.opened).Abs() < directoryLife
+}
+
 func (i *Issuer) authority(ca cert.CA) (*authority, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -77,7 +116,7 @@ func (i *Issuer) authority(ca cert.CA) (*authority, error) {
 	if a := i.authorities[id]; a != nil {
 		return a, nil
 	}
-	client, err := newHTTPClient(ca, i.config.Log)
+	client, err := newHTTPClient(ca, i.config.Transport, i.config.Log)
 	if err != nil {
 		return nil, &cert.Error{Op: "directory", Kind: cert.KindPerson, Err: err, Hint: "ACME_CA_BUNDLE must name a file with PEM certificates"}
 	}
@@ -88,9 +127,13 @@ func (i *Issuer) authority(ca cert.CA) (*authority, error) {
 
 // open reads the directory and signs in.
 func (i *Issuer) open(ctx context.Context, a *authority, register bool) (*client, error) {
-	c, err := i.discover(ctx, a)
-	if err != nil {
-		return nil, err
+	c := a.scout
+	a.scout = nil // it gets an account, and is a scout no more
+	if !c.fresh() || a.client != nil && a.client.doubted.Load() {
+		var err error
+		if c, err = i.discover(ctx, a); err != nil {
+			return nil, err
+		}
 	}
 	if err := c.signIn(ctx, register); err != nil {
 		return nil, err
@@ -128,10 +171,12 @@ func (i *Issuer) discover(ctx context.Context, a *authority) (*client, error) {
 			RetryBackoff: func(n int, _ *http.Request, resp *http.Response) time.Duration { return i.backoff(n, resp) },
 		},
 	}
+	ctx, last := hears(ctx)
 	dir, err := c.lib.Discover(ctx)
 	if err != nil {
 		return nil, i.failure("directory", "", err)
 	}
+	c.renewalInfo = renewalInfoIn(last.body)
 	if dir.NonceURL == "" || dir.RegURL == "" {
 		return nil, i.failure("directory", "", fmt.Errorf("%s lacks newNonce or newAccount", a.ca.Directory))
 	}
@@ -139,19 +184,19 @@ func (i *Issuer) discover(ctx context.Context, a *authority) (*client, error) {
 	return c, nil
 }
 
+func (c *client) clock() *clock { return c.http.Transport.(*transport).clock }
+
 // openClient returns the client that orders at a CA, nil if there is none yet.
 func (i *Issuer) openClient(ctx context.Context, ca cert.CA) *client {
 	a, err := i.authority(ca)
 	if err != nil {
 		return nil
 	}
-	select {
-	case a.gate <- struct{}{}:
-		defer func() { <-a.gate }()
-		return a.client
-	case <-ctx.Done():
+	if a.enter(ctx) != nil {
 		return nil
 	}
+	defer a.leave()
+	return a.client
 }
 
 // forget has the next order sign in anew.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -27,9 +26,9 @@ const (
 func (i *Issuer) ExamineCA(ctx context.Context, ca cert.CA) []cert.Finding {
 	ctx, cancel := context.WithTimeout(ctx, i.pace(examineCALimit))
 	defer cancel()
-	var header http.Header
-	c, err := i.visit(withHeader(ctx, &header), ca)
-	clock := i.examineClock(ca, header)
+	var last heard
+	c, err := i.visit(hearing(ctx, &last), ca)
+	clock := i.examineClock(ca, last.date())
 	if err != nil {
 		return []cert.Finding{{Level: cert.Bad, Topic: caTopic, About: ca.Directory,
 			Text: "the CA's directory cannot be read: " + clean(err.Error(), maxWords), Hint: hintIn(err)}, clock}
@@ -97,10 +96,9 @@ func (c *client) examineStatus(ctx context.Context, found *cert.Finding) {
 }
 
 // examineClock compares with the Date of the CA's answer, which has whole seconds.
-func (i *Issuer) examineClock(ca cert.CA, header http.Header) cert.Finding {
+func (i *Issuer) examineClock(ca cert.CA, date time.Time) cert.Finding {
 	found := cert.Finding{Topic: clockTopic, About: ca.Directory}
-	date, err := http.ParseTime(header.Get("Date"))
-	if err != nil {
+	if date.IsZero() {
 		found.Level, found.Text, found.Hint = cert.Unknown, "the CA names no time to compare the clock with", "compare it by hand: `date -u`"
 		return found
 	}

@@ -382,8 +382,13 @@ func TestForeignCertificateIsRefusedAndItsOrderDropped(t *testing.T) {
 
 func TestWrongClockKeepsTheCertificateForLater(t *testing.T) {
 	s := newSite(t, acmetest.Config{})
-	s.issuer.config.Now = func() time.Time { return time.Now().Add(-48 * time.Hour) }
 	req, kept := s.request("example.test")
+	s.issuer.config.Now = func() time.Time {
+		if kept.order != nil && kept.order.URL != "" { // it goes wrong under way
+			return time.Now().Add(-48 * time.Hour)
+		}
+		return time.Now()
+	}
 	_, err := s.issuer.Obtain(context.Background(), req)
 	if e := failed(t, err); e.Hint != "set the clock of this machine" {
 		t.Errorf("hint %q (%v)", e.Hint, err)

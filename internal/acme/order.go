@@ -87,6 +87,9 @@ func (c *client) newOrder(ctx context.Context, req cert.Request, k *keys) (*work
 	if err := c.checkProfile(req.Spec); err != nil {
 		return nil, err
 	}
+	if err := c.checkClock(ctx, req); err != nil {
+		return nil, err
+	}
 	if k == nil {
 		made, err := newKeys(req)
 		if err != nil {
@@ -101,7 +104,7 @@ func (c *client) newOrder(ctx context.Context, req cert.Request, k *keys) (*work
 	if err := saveOrder(req, stored); err != nil {
 		return nil, err
 	}
-	order, err := c.postOrder(ctx, req.Spec)
+	order, err := c.postOrder(ctx, req.Spec, c.replaces(req))
 	if err != nil {
 		c.doubted.Store(isLost(err))
 		return nil, c.failure("order", req.Spec.Name, err)
@@ -148,14 +151,26 @@ type identifier struct {
 	Value string `json:"value"`
 }
 
-// orderRequest is the payload of newOrder, RFC 8555 §7.4, with the profile of draft-ietf-acme-profiles.
+// orderRequest is the payload of newOrder, RFC 8555 §7.4, with the profile of draft-ietf-acme-profiles and the predecessor of
+// RFC 9773 §5.
 type orderRequest struct {
 	Identifiers []identifier `json:"identifiers"`
 	Profile     string       `json:"profile,omitempty"`
+	Replaces    string       `json:"replaces,omitempty"`
 }
 
-func (c *client) postOrder(ctx context.Context, spec cert.Spec) (*xacme.Order, error) {
-	ask := orderRequest{Profile: spec.Profile}
+// postOrder makes an order. One that is refused because of what it replaces is made without: no more than a favour of the CA's is lost.
+func (c *client) postOrder(ctx context.Context, spec cert.Spec, replaces string) (*xacme.Order, error) {
+	order, err := c.postOrderOnce(ctx, spec, replaces)
+	if replaces == "" || err == nil || !refusesReplaces(err) {
+		return order, err
+	}
+	c.config.Log.Info("order refused as a renewal, made as a new one", cert.AttrCert, spec.Name, cert.AttrErr, c.failure("order", spec.Name, err))
+	return c.postOrderOnce(ctx, spec, "")
+}
+
+func (c *client) postOrderOnce(ctx context.Context, spec cert.Spec, replaces string) (*xacme.Order, error) {
+	ask := orderRequest{Profile: spec.Profile, Replaces: replaces}
 	for _, name := range spec.Names {
 		kind := "dns"
 		if net.ParseIP(name) != nil {

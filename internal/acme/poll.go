@@ -31,8 +31,8 @@ func (i *Issuer) poll(ctx context.Context, limit time.Duration, ask func(context
 		if err := sleep(ctx, i.pace(pause)); err != nil {
 			return err
 		}
-		var header http.Header
-		done, err := ask(withHeader(ctx, &header))
+		var last heard
+		done, err := ask(hearing(ctx, &last))
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
@@ -45,7 +45,7 @@ func (i *Issuer) poll(ctx context.Context, limit time.Duration, ask func(context
 		default:
 			lost++
 		}
-		pause = max(min(pause*3/2, maxPoll), min(i.untilRetryAfter(header), patience))
+		pause = max(min(pause*3/2, maxPoll), min(i.untilRetryAfter(last.header), patience))
 	}
 }
 

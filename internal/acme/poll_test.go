@@ -75,7 +75,7 @@ func TestPollGrowsAndHonoursRetryAfter(t *testing.T) {
 		err := issuer.poll(t.Context(), time.Hour, func(ctx context.Context) (bool, error) {
 			asked = append(asked, time.Since(begun))
 			begun = time.Now()
-			noteHeader(ctx, http.Header{"Retry-After": {answers[len(asked)-1]}})
+			note(ctx, heard{header: http.Header{"Retry-After": {answers[len(asked)-1]}}})
 			return len(asked) == len(answers), nil
 		})
 		if err != nil {

@@ -45,7 +45,9 @@ func (i *Issuer) failure(op, name string, err error) error {
 }
 
 // beforeOrder reports whether a deed stands before the CA has made an order.
-func beforeOrder(op string) bool { return op == "directory" || op == "account" || op == "order" }
+func beforeOrder(op string) bool {
+	return op == "directory" || op == "account" || op == "order" || op == "renewalInfo"
+}
 
 func interrupted(op, name string, ctx context.Context) error {
 	return &cert.Error{Op: op, Name: name, Kind: cert.KindInterrupted, Err: context.Cause(ctx)}

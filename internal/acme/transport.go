@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sidecert/sidecert/internal/cert"
@@ -30,12 +31,23 @@ const (
 )
 
 // newHTTPClient makes what carries every request to a CA, the library's and ours.
-func newHTTPClient(ca cert.CA, log *slog.Logger) (*http.Client, error) {
+func newHTTPClient(ca cert.CA, base http.RoundTripper, log *slog.Logger) (*http.Client, error) {
 	roots, err := rootsOf(ca)
 	if err != nil {
 		return nil, err
 	}
-	base := &http.Transport{
+	if base == nil {
+		base = network(roots)
+	}
+	return &http.Client{
+		Transport:     &transport{base: base, nonces: &nonces{}, clock: &clock{}, log: log},
+		Timeout:       requestTimeout,
+		CheckRedirect: redirectDirectory(ca.Directory),
+	}, nil
+}
+
+func network(roots *x509.CertPool) http.RoundTripper {
+	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		DialContext:            (&net.Dialer{Timeout: headerTimeout}).DialContext,
 		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
@@ -47,11 +59,6 @@ func newHTTPClient(ca cert.CA, log *slog.Logger) (*http.Client, error) {
 		MaxIdleConnsPerHost:    workers,
 		IdleConnTimeout:        30 * time.Second,
 	}
-	return &http.Client{
-		Transport:     &transport{base: base, nonces: &nonces{}, log: log},
-		Timeout:       requestTimeout,
-		CheckRedirect: redirectDirectory(ca.Directory),
-	}, nil
 }
 
 // rootsOf are the system's roots and those of the CA's own; nil stands for the system's alone, which sign every public CA's HTTPS.
@@ -87,6 +94,7 @@ func redirectDirectory(directory string) func(*http.Request, []*http.Request) er
 type transport struct {
 	base   http.RoundTripper
 	nonces *nonces
+	clock  *clock
 	log    *slog.Logger
 }
 
@@ -111,7 +119,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, fmt.Errorf("a web page came where the CA's answer was to be, perhaps from a proxy or portal in between: %q", clean(string(body), 200))
 	}
 	t.nonces.learn(req, resp, body)
-	noteHeader(req.Context(), resp.Header)
+	said := heard{resp.Header, body}
+	t.clock.set(said.date())
+	note(req.Context(), said)
 	return resp, nil
 }
 
@@ -142,15 +152,65 @@ func closeBody(req *http.Request) {
 	}
 }
 
-type headerKey struct{}
-
-// withHeader lets a caller of the library see the headers of the last answer, which the library keeps to itself.
-func withHeader(ctx context.Context, header *http.Header) context.Context {
-	return context.WithValue(ctx, headerKey{}, header)
+// heard is the last answer of a CA, of which the library passes on only what it knows itself.
+type heard struct {
+	header http.Header
+	body   []byte
 }
 
-func noteHeader(ctx context.Context, header http.Header) {
-	if to, ok := ctx.Value(headerKey{}).(*http.Header); ok {
-		*to = header
+type heardKey struct{}
+
+// hearing lets a caller of the library see what the library heard.
+func hearing(ctx context.Context, to *heard) context.Context {
+	return context.WithValue(ctx, heardKey{}, to)
+}
+
+// hears is where a context's answers are seen; one that nobody listens to gets a listener.
+func hears(ctx context.Context) (context.Context, *heard) {
+	if to, ok := ctx.Value(heardKey{}).(*heard); ok {
+		return ctx, to
 	}
+	to := &heard{}
+	return hearing(ctx, to), to
+}
+
+func note(ctx context.Context, h heard) {
+	if to, ok := ctx.Value(heardKey{}).(*heard); ok {
+		*to = h
+	}
+}
+
+// date is when the CA says that it has answered; zero if it does not.
+func (h heard) date() time.Time {
+	date, err := http.ParseTime(h.header.Get("Date"))
+	if err != nil {
+		return time.Time{}
+	}
+	return date
+}
+
+// clock is the CA's, as far as it was heard and no time was slept through.
+type clock struct {
+	mu    sync.Mutex
+	said  time.Time
+	heard time.Time // by our monotonic clock
+}
+
+func (c *clock) set(date time.Time) {
+	if date.IsZero() {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.said, c.heard = date, time.Now()
+}
+
+// now is zero where the CA has never said.
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.said.IsZero() {
+		return time.Time{}
+	}
+	return c.said.Add(time.Since(c.heard))
 }

@@ -134,6 +134,11 @@ func (c *CA) SetCAA(name string, records ...CAA) { c.names.setCAA(name, records)
 // FailDNS answers questions for a name's records of a type ("A", "AAAA", "CAA") with SERVFAIL.
 func (c *CA) FailDNS(name, kind string) { c.names.fail(name, kind) }
 
+// Suggest has the CA answer with a text, whatever it is, when it is asked when to renew a certificate.
+func (c *CA) Suggest(leaf *x509.Certificate, text string) error {
+	return c.pebble.Load().store.SetARIResponse(leaf.SerialNumber, text)
+}
+
 // Revoked is the reason for which a certificate was revoked, by its code; -1 if it was not.
 func (c *CA) Revoked(leaf *x509.Certificate) int {
 	revoked := c.pebble.Load().store.GetRevokedCertificateBySerial(leaf.SerialNumber)

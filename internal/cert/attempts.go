@@ -27,6 +27,10 @@ type Attempts struct {
 	// the reason, by their fingerprints. One that is live is replaced.
 	Doomed  *Doomed           `json:"doomed,omitempty"`
 	Revoked map[string]Reason `json:"revoked,omitempty"`
+	// Suggestion is the CA's for the live version; nil where it was not asked.
+	Suggestion *Suggestion `json:"suggestion,omitempty"`
+	// Hastened is when the certificate was last renewed before its time because the CA suggested it.
+	Hastened time.Time `json:"hastened,omitzero"`
 }
 
 // Guard is the book of what was had of a CA, by the set of names and over all certificates: the CA counts sets, not lineages. Times
@@ -34,6 +38,8 @@ type Attempts struct {
 type Guard struct {
 	Ordered map[string][]time.Time `json:"ordered,omitempty"`
 	Issued  map[string][]time.Time `json:"issued,omitempty"`
+	// Orders are all, by the ID of the CA and account.
+	Orders map[string][]time.Time `json:"orders,omitempty"`
 }
 
 // Doomed is a revocation under way: it is written down before anything takes the place of what is to be revoked.

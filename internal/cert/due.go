@@ -26,28 +26,57 @@ func DueAt(leaf *x509.Certificate, renewBefore time.Duration) time.Time {
 	return leaf.NotAfter.Add(-left)
 }
 
+// Due is when a certificate is to be renewed, as the CA suggests it, RFC 9773, as far as that is sensible: where nobody has said how
+// long before expiry to renew, never later than when three quarters of what DueAt would leave are left, and never later than a
+// renewBefore, for that is a person's. It is DueAt where there is no suggestion.
+func Due(leaf *x509.Certificate, renewBefore time.Duration, s *Suggestion) time.Time {
+	due := DueAt(leaf, renewBefore)
+	if s == nil || s.At.IsZero() || s.Of != Fingerprint(leaf) {
+		return due
+	}
+	latest := due
+	if renewBefore == 0 {
+		latest = leaf.NotAfter.Add(-leaf.NotAfter.Sub(due) * 3 / 4)
+	}
+	if s.At.Before(latest) {
+		return s.At
+	}
+	return latest
+}
+
 // Why is the reason to order a certificate; empty means there is none.
 type Why string
 
 // Wanted compares what is wanted with what is stored and says why a certificate must be ordered now. It does not look at
 // backoff or rates.
-func Wanted(s Spec, l Lineage, now time.Time) Why {
-	leaf := l.Leaf()
+func Wanted(s Spec, l Lineage, by *Suggestion, now time.Time) Why {
+	if why := Differs(s, l); why != "" {
+		return why
+	}
+	switch {
+	case !now.Before(l.Leaf().NotAfter):
+		return "it has expired"
+	case now.Before(Due(l.Leaf(), s.RenewBefore, by)):
+		return ""
+	case now.Before(DueAt(l.Leaf(), s.RenewBefore)):
+		return Why("its CA suggests it" + by.reason())
+	}
+	return "it is due for renewal"
+}
+
+// Differs says why a certificate must be ordered whatever the time is; "" if it need not.
+func Differs(s Spec, l Lineage) Why {
 	switch {
 	case !l.Issued():
 		return "there is no certificate yet"
 	case !SameNames(l.Names(), s.Names):
 		return Why(fmt.Sprintf("its names are to be %s", strings.Join(s.Names, ", ")))
-	case s.KeyType != "" && KeyTypeOf(leaf.PublicKey) != s.KeyType:
+	case s.KeyType != "" && KeyTypeOf(l.Leaf().PublicKey) != s.KeyType:
 		return Why(fmt.Sprintf("its key is to be %s", s.KeyType))
 	case l.Conf.Server != "" && l.Conf.Server != s.CA.Directory && !Staging(s.CA.Directory):
 		return Why(fmt.Sprintf("it is to come from %s", s.CA.Directory))
 	case s.Profile != "" && !s.ProfileOptional && l.Conf.Profile != s.Profile:
 		return Why(fmt.Sprintf("its profile is to be %s", s.Profile))
-	case !now.Before(leaf.NotAfter):
-		return "it has expired"
-	case !now.Before(DueAt(leaf, s.RenewBefore)):
-		return "it is due for renewal"
 	}
 	return ""
 }

@@ -78,7 +78,7 @@ func TestWanted(t *testing.T) {
 		{"a clock of 1970", spec(nil), good, time.Unix(0, 0), ""},
 	}
 	for _, c := range cases {
-		if got := cert.Wanted(c.s, c.l, c.now); got != c.want {
+		if got := cert.Wanted(c.s, c.l, nil, c.now); got != c.want {
 			t.Errorf("%s: Wanted() = %q, want %q", c.name, got, c.want)
 		}
 	}
@@ -124,6 +124,59 @@ func TestHealthyCertificateIsNeverAiling(t *testing.T) {
 			if got := cert.Ailing(leaf, 0, 20*day, 7*day, leaf.NotAfter.Add(-left)); got != want {
 				t.Errorf("lifetime %v with %v left: ailing %d, want %d", life, left, got, want)
 			}
+		}
+	}
+}
+
+func TestDueHeedsTheCA(t *testing.T) {
+	leaf := ca.Issue(now, 90*day, "a.example").Chain[0]
+	end := leaf.NotAfter
+	left := func(d time.Duration) *cert.Suggestion {
+		return &cert.Suggestion{Of: cert.Fingerprint(leaf), Start: end.Add(-d), At: end.Add(-d)}
+	}
+	cases := []struct {
+		why         string
+		renewBefore time.Duration
+		by          *cert.Suggestion
+		wantLeft    time.Duration
+	}{
+		{"nothing is suggested", 0, nil, 30 * day},
+		{"the answer was of no use", 0, &cert.Suggestion{Of: cert.Fingerprint(leaf)}, 30 * day},
+		{"it was of another certificate", 0, &cert.Suggestion{Of: "00", At: end.Add(-60 * day)}, 30 * day},
+		{"sooner", 0, left(60 * day), 60 * day},
+		{"before the certificate began", 0, left(400 * day), 400 * day},
+		{"a day later", 0, left(29 * day), 29 * day},
+		{"much later", 0, left(day), 30 * day * 3 / 4},
+		{"after expiry", 0, left(-100 * 365 * day), 30 * day * 3 / 4},
+		{"a person's wish, and the CA later", 10 * day, left(day), 10 * day},
+		{"a person's wish, and the CA sooner", 10 * day, left(31 * day), 31 * day},
+	}
+	for _, c := range cases {
+		if got, want := cert.Due(leaf, c.renewBefore, c.by), end.Add(-c.wantLeft); !got.Equal(want) {
+			t.Errorf("%s: Due() = %v, want %v", c.why, got, want)
+		}
+	}
+}
+
+func TestSuggestedMomentStandsWhileTheWindowDoes(t *testing.T) {
+	first := cert.Suggestion{Of: "a", Start: now, End: now.Add(day)}
+	first.Choose(nil, 0.5)
+	if want := now.Add(day / 2); !first.At.Equal(want) {
+		t.Fatalf("Choose() = %v, want %v", first.At, want)
+	}
+	cases := []struct {
+		why  string
+		next cert.Suggestion
+		want time.Time
+	}{
+		{"the same window", cert.Suggestion{Of: "a", Start: now, End: now.Add(day)}, first.At},
+		{"a window that has moved", cert.Suggestion{Of: "a", Start: now, End: now.Add(2 * day)}, now},
+		{"another certificate", cert.Suggestion{Of: "b", Start: now, End: now.Add(day)}, now},
+		{"no window any more", cert.Suggestion{Of: "a"}, time.Time{}},
+	}
+	for _, c := range cases {
+		if c.next.Choose(&first, 0); !c.next.At.Equal(c.want) {
+			t.Errorf("%s: Choose() = %v, want %v", c.why, c.next.At, c.want)
 		}
 	}
 }

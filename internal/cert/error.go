@@ -33,6 +33,8 @@ const (
 	KindPerson Kind = "person"
 	// KindBusy: the CA asks all its clients to wait (429 or 503 with Retry-After): every certificate of that CA waits.
 	KindBusy Kind = "busy"
+	// KindClock: our clock calls for an order and the CA's does not, so that none was made and no attempt is counted.
+	KindClock Kind = "clock"
 	// KindInterrupted: we were told to stop; nothing is counted and the order goes on at the next start.
 	KindInterrupted Kind = "interrupted"
 )

@@ -7,6 +7,9 @@ type Request struct {
 	Spec Spec
 	// Stored is the lineage that it is for: its key is used again where the spec says so.
 	Stored Lineage
+	// Due is when the stored one is to be renewed, where nothing but the time calls for an order: it is not made while it is earlier by
+	// the CA's clock. Zero: it is made at any time.
+	Due time.Time
 	// FreshKey has a new key made whatever the spec says: the old one is compromised.
 	FreshKey bool
 	// Order is one of an earlier attempt that was not finished; nil for a new one.

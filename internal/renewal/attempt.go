@@ -3,9 +3,7 @@ package renewal
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -35,7 +33,7 @@ func (m *Manager) obtain(ctx context.Context, w *work, slots chan struct{}, hook
 		return
 	}
 	defer m.leave(w)
-	if err := m.attempt(ctx, w, hooks); err != nil {
+	if err := m.guarded("attempt", w.name, func() error { return m.attempt(ctx, w, hooks) }); err != nil {
 		m.fail(w, err, m.Now())
 		return
 	}
@@ -75,12 +73,6 @@ func (m *Manager) challengeServed(ctx context.Context, w *work) bool {
 
 // attempt makes or resumes one order and stores the certificate. That it began is on disk before the first request.
 func (m *Manager) attempt(ctx context.Context, w *work, hooks *hooks) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			m.Log.Error("attempt panicked: please report this", cert.AttrCert, w.name, cert.AttrErr, fmt.Sprint(p), "stack", string(debug.Stack()))
-			err = &cert.Error{Op: "attempt", Name: w.name, Err: fmt.Errorf("panic: %v", p), Hint: "this is a fault of sidecert: please report it with the log"}
-		}
-	}()
 	w.attempts.Begun = m.Now()
 	if err := m.Store.SaveAttempts(w.book, w.attempts); err != nil {
 		return err
@@ -89,7 +81,7 @@ func (m *Manager) attempt(ctx context.Context, w *work, hooks *hooks) (err error
 		return err
 	}
 	bundle, err := m.Issuer.Obtain(ctx, cert.Request{
-		Spec: w.spec, Stored: w.lineage, FreshKey: w.freshKey, Order: w.attempts.Order,
+		Spec: w.spec, Stored: w.lineage, Due: w.due, FreshKey: w.freshKey, Order: w.attempts.Order,
 		Save: func(o *cert.Order) error { return m.saveOrder(w, o) },
 	})
 	if err != nil {
@@ -115,7 +107,7 @@ func (m *Manager) save(ctx context.Context, w *work, b cert.Bundle) (cert.Lineag
 func (m *Manager) saveOrder(w *work, o *cert.Order) error {
 	w.attempts.Order = o
 	if o != nil && o.URL == "" {
-		if err := m.countOrder(w.spec.Names, m.Now()); err != nil {
+		if err := m.countOrder(w.spec.Names, w.spec.CA, m.Now()); err != nil {
 			return err
 		}
 		m.Log.Info("certificate ordered", cert.AttrCert, w.name, cert.AttrNames, w.spec.Names, "why", w.result.Why)
@@ -138,7 +130,11 @@ func (m *Manager) succeed(w *work, begun time.Time) {
 
 // issued clears what was tried, for it has led to a certificate, and counts that.
 func (m *Manager) issued(w *work, at time.Time) {
-	w.attempts = cert.Attempts{Doomed: w.attempts.Doomed, Revoked: w.attempts.Revoked}
+	before := w.attempts
+	w.attempts = cert.Attempts{Doomed: before.Doomed, Revoked: before.Revoked, Hastened: before.Hastened}
+	if w.hastened {
+		w.attempts.Hastened = at.UTC()
+	}
 	m.countIssued(w.spec.Names, at)
 	m.saveAttempts(w)
 }
@@ -161,6 +157,8 @@ func (m *Manager) fail(w *work, err error, now time.Time) {
 	}
 	switch e.Kind {
 	case cert.KindInterrupted:
+	case cert.KindClock:
+		w.result.Next = now.Add(clockAgain)
 	case cert.KindUnreachable, cert.KindBusy:
 		w.result.Next = m.hold(w.spec.CA, e, now)
 	default:
@@ -175,6 +173,9 @@ func (m *Manager) fail(w *work, err error, now time.Time) {
 	}
 	m.saveAttempts(w)
 }
+
+// clockAgain is when it is looked again whether the clock has been put right.
+const clockAgain = 10 * time.Minute
 
 func later(a, b time.Time) time.Time {
 	if b.After(a) {

@@ -24,7 +24,7 @@ func (m *Manager) waits(w *work, force bool, now time.Time) (Waits, error) {
 	if err != nil {
 		return Waits{}, err
 	}
-	return Waits{Attempts: w.attempts, Guard: guard, Hold: hold, Failures: failures, Lifetime: m.lifetime(w), ByHand: w.byHand, Force: force}, nil
+	return Waits{Attempts: w.attempts, Guard: guard, Hold: hold, Failures: failures, Lifetime: m.lifetime(w), CA: w.spec.CA, ByHand: w.byHand, Force: force}, nil
 }
 
 func (m *Manager) loadHold(ca cert.CA, now time.Time) (cert.Hold, error) {
@@ -75,6 +75,7 @@ func (m *Manager) loadGuard(now time.Time) (cert.Guard, error) {
 		return g, err
 	}
 	did := bringBackAll(g.Ordered, now)
+	did = bringBackAll(g.Orders, now) || did
 	if bringBackAll(g.Issued, now) || did {
 		err = m.Store.SaveGuard(g)
 	}
@@ -82,14 +83,17 @@ func (m *Manager) loadGuard(now time.Time) (cert.Guard, error) {
 }
 
 // countOrder has an order in the guard's book before the CA hears of it.
-func (m *Manager) countOrder(names []string, now time.Time) error {
+func (m *Manager) countOrder(names []string, ca cert.CA, now time.Time) error {
 	m.books.Lock()
 	defer m.books.Unlock()
 	g, err := m.loadGuard(now)
 	if err != nil {
 		return err
 	}
-	g.Ordered = remember(g.Ordered, setOf(names), now.UTC())
+	g.Ordered = remember(g.Ordered, setOf(names), issueWindow, now.UTC())
+	if cert.Public(ca.Directory) { // a CA of one's own has no limits that others set
+		g.Orders = remember(g.Orders, ca.ID(), accountWindow, now.UTC())
+	}
 	return m.Store.SaveGuard(g)
 }
 
@@ -98,7 +102,7 @@ func (m *Manager) countIssued(names []string, at time.Time) {
 	defer m.books.Unlock()
 	g, err := m.loadGuard(m.Now())
 	if err == nil {
-		g.Issued = remember(g.Issued, setOf(names), at.UTC())
+		g.Issued = remember(g.Issued, setOf(names), issueWindow, at.UTC())
 		err = m.Store.SaveGuard(g)
 	}
 	if err != nil {
@@ -153,7 +157,7 @@ func (m *Manager) countFailures(names []string, now time.Time) {
 	defer m.books.Unlock()
 	book, err := m.loadFailures(now)
 	for _, name := range names {
-		book = remember(book, name, now.UTC())
+		book = remember(book, name, issueWindow, now.UTC())
 	}
 	if err == nil {
 		err = m.Store.SaveFailures(book)
@@ -179,7 +183,7 @@ func (m *Manager) enter(w *work, now time.Time) (at time.Time, held string, err 
 	}
 	set := setOf(w.spec.Names)
 	for range m.underWay[underWaySet+set] { // and as orders and certificates of their set
-		waits.Guard.Ordered, waits.Guard.Issued = remember(waits.Guard.Ordered, set, now), remember(waits.Guard.Issued, set, now)
+		waits.Guard.Ordered, waits.Guard.Issued = remember(waits.Guard.Ordered, set, issueWindow, now), remember(waits.Guard.Issued, set, issueWindow, now)
 	}
 	at, held = waits.Until(w.spec.Names, now)
 	if at.After(now) {

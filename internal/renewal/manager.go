@@ -5,10 +5,13 @@ package renewal
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"log/slog"
+	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sidecert/sidecert/internal/cert"
@@ -23,6 +26,8 @@ type Issuer interface {
 	Obtain(ctx context.Context, req cert.Request) (cert.Bundle, error)
 	// Reach sees that the CA answers, and registers the account if there is none yet.
 	Reach(ctx context.Context, ca cert.CA) error
+	// Suggest asks the CA when it wants a certificate renewed.
+	Suggest(ctx context.Context, ca cert.CA, leaf *x509.Certificate) (cert.Heard, error)
 	// Rehearse makes a whole order at the spec's CA and leaves nothing behind, there or here.
 	Rehearse(ctx context.Context, spec cert.Spec) error
 	// Revoke takes a certificate that is revoked already for done.
@@ -78,6 +83,11 @@ type Manager struct {
 	// books is held while what several certificates share is read and written, see books.go; underWay are the attempts by name.
 	books    sync.Mutex
 	underWay map[string]int
+	// alive is when the pass or deed under way last came further, in nanoseconds since the manager was born, by the monotonic clock.
+	alive atomic.Int64
+	born  time.Time
+	// panics are those that were logged.
+	panics sync.Map
 	// hooking is held from Pre to Post.
 	hooking chan struct{}
 	// stopped is closed when Run has ended: nobody is answered any more.
@@ -93,7 +103,7 @@ func New(c Config) *Manager {
 	if c.Beat == nil {
 		c.Beat = func(Health) {}
 	}
-	return &Manager{Config: c, asks: make(chan ask), beats: make(chan Health, 1), warned: map[string]string{}, underWay: map[string]int{}, waitedFor: map[string]bool{}, heldUntil: map[string]time.Time{},
+	return &Manager{Config: c, born: time.Now(), asks: make(chan ask), beats: make(chan Health, 1), warned: map[string]string{}, underWay: map[string]int{}, waitedFor: map[string]bool{}, heldUntil: map[string]time.Time{},
 		hooking: make(chan struct{}, 1), stopped: make(chan struct{})}
 }
 
@@ -122,6 +132,8 @@ const (
 	tick = 10 * time.Second
 	// longest is the most that passes between two passes.
 	longest = time.Hour
+	// stuck is how long nothing may come further: above the longest that any one step takes, an attempt with its 15 minutes.
+	stuck = time.Hour
 	// workers is how many certificates are worked on side by side.
 	workers = 4
 )
@@ -186,7 +198,11 @@ func (m *Manager) Once(ctx context.Context, a Ask) Result {
 	return m.pass(ctx, a)
 }
 
-// Run does passes until ctx ends, and then waits for the one under way.
+// ErrStuck is how Run ends when something does not come to its end and would hold up all that comes after it for ever.
+var ErrStuck = errors.New("nothing came further for an hour")
+
+// Run does passes until ctx ends, and then waits for the one under way. It ends by ErrStuck too: what is stored and remembered is as
+// after a kill, so that another start takes it up.
 func (m *Manager) Run(ctx context.Context) error {
 	var (
 		ticker  = time.NewTicker(tick)
@@ -207,6 +223,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		if running == nil && len(waiting) > 0 {
 			serves, waiting = waiting[0], waiting[1:]
 			running = make(chan Result, 1)
+			m.step()
 			go func(done chan<- Result, a ask) { done <- m.answer(ctx, a) }(running, serves)
 		}
 		if running == nil {
@@ -228,6 +245,10 @@ func (m *Manager) Run(ctx context.Context) error {
 		case health = <-m.beats:
 			m.Beat(health)
 		case <-ticker.C:
+			if running != nil && m.stands() {
+				m.tellStuck()
+				return ErrStuck
+			}
 			m.Beat(health)
 		case <-wake.C:
 		}
@@ -255,6 +276,19 @@ func (m *Manager) beat(h Health) {
 	default:
 	}
 	m.beats <- h
+}
+
+// step notes that the pass or deed under way comes further.
+func (m *Manager) step() { m.alive.Store(int64(time.Since(m.born))) }
+
+// stands reports whether nothing has come further for too long.
+func (m *Manager) stands() bool { return time.Since(m.born)-time.Duration(m.alive.Load()) > stuck }
+
+// tellStuck logs where everything stands, for whoever mends it.
+func (m *Manager) tellStuck() {
+	stacks := make([]byte, 64<<10)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	m.Log.Error("sidecert is stuck and ends, to be started anew", cert.AttrErr, ErrStuck, cert.AttrHint, "this is a fault of sidecert: please report it with the log", "stack", string(stacks))
 }
 
 // warnOnce logs a standing condition when it begins or changes, and reports that it did; with an empty message it is over.

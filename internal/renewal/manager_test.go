@@ -3,6 +3,7 @@ package renewal
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -125,6 +126,9 @@ type fakeIssuer struct {
 	refuse    error         // of revocations
 	away      error         // of Reach
 	slow      time.Duration // of Rehearse
+	// suggest, if set, is what the CA says about renewing; asked is when it was asked.
+	suggest func(leaf *x509.Certificate) (cert.Heard, error)
+	asked   []time.Time
 	// inside, if set, stands in for everything after the order is on disk.
 	inside func(ctx context.Context, req cert.Request) (cert.Bundle, error)
 }
@@ -170,6 +174,18 @@ func (f *fakeIssuer) Obtain(ctx context.Context, req cert.Request) (cert.Bundle,
 		return cert.Bundle{}, err
 	}
 	return testCA.Issue(f.now().Truncate(time.Second), f.life, req.Spec.Names...), nil
+}
+
+func (f *fakeIssuer) Suggest(_ context.Context, _ cert.CA, leaf *x509.Certificate) (cert.Heard, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked = append(f.asked, f.now())
+	if f.suggest == nil {
+		return cert.Heard{Suggestion: cert.Suggestion{Of: cert.Fingerprint(leaf), Next: f.now().Add(24 * time.Hour)}}, nil
+	}
+	h, err := f.suggest(leaf)
+	h.Of = cert.Fingerprint(leaf)
+	return h, err
 }
 
 func (f *fakeIssuer) Reach(context.Context, cert.CA) error {

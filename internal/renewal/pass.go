@@ -3,6 +3,8 @@ package renewal
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -47,6 +49,10 @@ type work struct {
 	attempts cert.Attempts
 	byHand   bool
 	freshKey bool
+	// due is when the stored version is to be renewed, where nothing but the time calls for it; hastened says that it would not be due
+	// yet but for the CA.
+	due      time.Time
+	hastened bool
 	// condemned says that what is live was revoked or is to be; "" if not.
 	condemned cert.Why
 	// attempted says that the CA was or will be asked in this pass, and hooks run for it.
@@ -69,6 +75,7 @@ var minSane = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 func (m *Manager) pass(ctx context.Context, a Ask) Result {
 	works, left := m.survey(ctx)
 	m.beat(m.healthOf(works))
+	m.consult(ctx, works)
 	if bad := unknown(works, left, a); len(bad) > 0 { // a slip of the hand; the next pass is for all that is due
 		return Result{Certs: bad, Next: m.Now().Add(time.Second)}
 	}
@@ -77,10 +84,16 @@ func (m *Manager) pass(ctx context.Context, a Ask) Result {
 	for _, w := range works {
 		w.byHand = slices.Contains(meant, w)
 		force := a.Force && (w.byHand || len(a.Names) == 0)
-		if w.result.Err == nil && m.decide(w, force) {
-			wanted = append(wanted, w)
+		if w.result.Err == nil {
+			w.result.Err = m.guarded("decision", w.name, func() error {
+				if m.decide(w, force) {
+					wanted = append(wanted, w)
+				}
+				return w.result.Err
+			})
 		}
 	}
+	slices.SortStableFunc(wanted, func(a, b *work) int { return a.expiry().Compare(b.expiry()) })
 	if len(wanted) > 0 {
 		if err := m.Store.Try(); err != nil {
 			wanted = m.holdAll(wanted, err)
@@ -96,6 +109,28 @@ func (m *Manager) pass(ctx context.Context, a Ask) Result {
 		})
 	}
 	return r
+}
+
+// expiry is when what is served expires: nothing, or a placeholder, has expired already.
+func (w *work) expiry() time.Time {
+	if !w.lineage.Issued() {
+		return time.Time{}
+	}
+	return w.lineage.Leaf().NotAfter
+}
+
+// guarded runs what is done for one certificate. A panic in it is an error of that certificate alone.
+func (m *Manager) guarded(op, name string, do func() error) (err error) {
+	defer m.step()
+	defer func() {
+		if p := recover(); p != nil {
+			if _, told := m.panics.LoadOrStore(fmt.Sprint(op, name, p), true); !told {
+				m.Log.Error(op+" panicked: please report this", cert.AttrCert, name, cert.AttrErr, fmt.Sprint(p), "stack", string(debug.Stack()))
+			}
+			err = &cert.Error{Op: op, Name: name, Err: fmt.Errorf("panic: %v", p), Hint: "this is a fault of sidecert: please report it with the log"}
+		}
+	}()
+	return do()
 }
 
 // called reports whether a person means this certificate by a name.
@@ -135,7 +170,12 @@ func (m *Manager) reason(w *work, now time.Time) cert.Why {
 	if how, reason := w.attempts.Condemned(w.lineage.Fingerprint()); how != "" {
 		w.condemned, w.freshKey = cert.Why(how), reason == cert.KeyCompromise
 	}
-	why := cert.Wanted(w.spec, w.lineage, now)
+	why := cert.Wanted(w.spec, w.lineage, w.suggestion(now), now)
+	w.due, w.hastened = time.Time{}, false
+	if why != "" && w.condemned == "" && cert.Differs(w.spec, w.lineage) == "" {
+		w.due = m.due(w, now)
+		w.hastened = now.Before(cert.DueAt(w.lineage.Leaf(), w.spec.RenewBefore))
+	}
 	switch {
 	case w.condemned != "":
 		return w.condemned
@@ -143,6 +183,11 @@ func (m *Manager) reason(w *work, now time.Time) cert.Why {
 		return ByHand
 	}
 	return why
+}
+
+// due is when a stored certificate is to be renewed.
+func (m *Manager) due(w *work, now time.Time) time.Time {
+	return cert.Due(w.lineage.Leaf(), w.spec.RenewBefore, w.suggestion(now))
 }
 
 // barred says why a certificate is not ordered as long as the settings are what they are; "" if nothing is against it.
@@ -183,7 +228,7 @@ func (m *Manager) decide(w *work, force bool) bool {
 	m.settleKilled(w)
 	m.forgive(w)
 	if why == "" {
-		w.result.Next = cert.DueAt(w.lineage.Leaf(), w.spec.RenewBefore)
+		w.result.Next = m.due(w, now)
 		return false
 	}
 	if barred := m.barred(w, now); barred != "" {
@@ -393,7 +438,7 @@ func (m *Manager) carryOut(ctx context.Context, works, wanted []*work) cert.Look
 	for under := len(wanted); under > 0 || looking || dirty; {
 		if dirty && !looking && (gathered || under == 0) {
 			dirty, looking = false, true
-			go func(now []cert.Kept) { looked <- m.Reloader.Look(ctx, now) }(inOrder(works, kept))
+			go func(now []cert.Kept) { looked <- m.look(ctx, now) }(inOrder(works, kept))
 		}
 		select {
 		case w := <-finished:
@@ -414,6 +459,18 @@ func (m *Manager) carryOut(ctx context.Context, works, wanted []*work) cert.Look
 		}
 	}
 	return last
+}
+
+// look is the Reloader's. Whatever goes wrong in it is no reason not to renew.
+func (m *Manager) look(ctx context.Context, kept []cert.Kept) (l cert.Look) {
+	err := m.guarded("look", "", func() error {
+		l = m.Reloader.Look(ctx, kept)
+		return nil
+	})
+	if err != nil {
+		return cert.Look{Err: err}
+	}
+	return l
 }
 
 func inOrder(works []*work, kept map[*work]cert.Kept) []cert.Kept {
@@ -476,6 +533,8 @@ func unserved(name string, look cert.Look) (why, hint string) {
 			return "", ""
 		case o.Err != nil:
 			why, hint = o.Container+": "+o.Err.Error(), o.Hint
+		case why == "":
+			why, hint = o.Container+" does not serve it", o.Hint
 		}
 	}
 	return why, hint

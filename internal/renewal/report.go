@@ -12,6 +12,7 @@ func (m *Manager) report(ctx context.Context, w *work) {
 	err := w.result.Err
 	if w.result.Obtained {
 		m.warnOnce("ca "+w.spec.CA.ID(), "")
+		m.warnOnce("clock of "+w.name, "")
 		m.warnOnce("waits "+w.name, "")
 		leaf := w.lineage.Leaf()
 		m.journal(cert.Event{Kind: cert.EventObtained, Cert: w.name, Names: w.lineage.Names(), Version: w.lineage.Number,
@@ -27,6 +28,10 @@ func (m *Manager) report(ctx context.Context, w *work) {
 		if m.warnOnce("ca "+w.spec.CA.ID(), "CA does not serve us now, trying again", cert.AttrCA, w.spec.CA.Directory, cert.AttrNext, w.result.Next, cert.AttrErr, text, cert.AttrHint, hint) {
 			m.journal(cert.Event{Kind: cert.EventFailed, Cert: w.name, CA: w.spec.CA.Directory, Next: w.result.Next, Err: text, Hint: hint})
 		}
+		return
+	}
+	if e != nil && e.Kind == cert.KindClock {
+		m.warnOnce("clock of "+w.name, "clock is wrong: nothing is ordered until it is right", cert.AttrCert, w.name, cert.AttrErr, text, cert.AttrHint, hint)
 		return
 	}
 	if w.result.Held != "" || e != nil && e.Kind == cert.KindInterrupted { // another has interrupted it; it goes on in the next pass

@@ -331,7 +331,7 @@ func (m *Manager) remove(ctx context.Context, t *target) (did []string, err erro
 	if err := m.Store.Delete(ctx, t.name); err != nil {
 		return nil, err
 	}
-	m.forgetAdopted(t.name)
+	m.forgetKept(t.name)
 	m.Log.Info("certificate deleted", cert.AttrCert, t.name)
 	m.journal(cert.Event{Kind: cert.EventDeleted, Cert: t.name, Names: t.lineage.Names()})
 	return []string{t.name + " is deleted: its files, its renewal configuration and its schedule"}, nil

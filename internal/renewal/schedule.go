@@ -43,6 +43,10 @@ func unreachable(tries int) time.Duration {
 const (
 	orderWindow = time.Hour
 	issueWindow = 7 * 24 * time.Hour
+	// At a public CA an account makes at most accountOrders in accountWindow. Let's Encrypt allows 300: a CA that comes back after weeks
+	// and finds a thousand certificates due is not asked for all of them at once.
+	accountOrders = 250
+	accountWindow = 3 * time.Hour
 )
 
 // guard is the rate that no fault of ours can exceed for one set of names: at most max(3, 3 h/lifetime) orders an hour and
@@ -99,11 +103,11 @@ func setOf(names []string) string {
 	return strings.Join(names, ",")
 }
 
-// remember adds a time to the guard's book and drops what no window reaches.
-func remember(book map[string][]time.Time, set string, now time.Time) map[string][]time.Time {
+// remember adds a time to a book and drops what is older than a window.
+func remember(book map[string][]time.Time, set string, window time.Duration, now time.Time) map[string][]time.Time {
 	kept := map[string][]time.Time{}
 	for s, times := range book {
-		if recent := within(times, issueWindow, now); len(recent) > 0 {
+		if recent := within(times, window, now); len(recent) > 0 {
 			kept[s] = recent
 		}
 	}

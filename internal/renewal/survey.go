@@ -34,7 +34,10 @@ func (m *Manager) survey(ctx context.Context) (works []*work, left map[string]st
 	wishes, left := m.Plan(lineages)
 	works = worksOf(wishes)
 	for i, w := range works {
-		w.lineage, w.result.Err = m.open(ctx, w)
+		w.result.Err = m.guarded("files", w.name, func() (err error) {
+			w.lineage, err = m.open(ctx, w)
+			return err
+		})
 		if err := w.result.Err; err != nil {
 			text, hint := ErrorText(err)
 			m.warnOnce("open "+w.name, "certificate held: its files cannot be used", cert.AttrCert, w.name, cert.AttrErr, text, cert.AttrHint, hint)
@@ -48,38 +51,59 @@ func (m *Manager) survey(ctx context.Context) (works []*work, left map[string]st
 	return works, left
 }
 
-// tellVanished warns of certbot's lineages that were kept and are not there any more: a person may have deleted them, or a volume is lost.
+// tellVanished warns of certificates that were kept and are not there any more: a person may have deleted them, or a volume is lost.
 func (m *Manager) tellVanished(works []*work) {
-	before, err := m.Store.Adopted()
+	before, err := m.Store.Kept()
 	if err != nil {
 		return // it is for people, and told again when it can be read
 	}
-	var now []string
+	now, configured := map[string]bool{}, map[string]bool{}
 	for _, w := range works {
-		if w.adopted {
-			now = append(now, w.name)
+		configured[w.name] = !w.adopted
+		damaged := w.result.Err != nil || m.warned["broken "+w.name] != "" // what cannot be read is there
+		if w.lineage.Issued() || damaged && keeps(before, w.name) {
+			now[w.name] = w.adopted
 		}
 	}
-	for _, name := range before {
-		if m.Adopt && !slices.ContainsFunc(works, func(w *work) bool { return w.name == name }) {
-			m.Log.Warn("adopted certificate is not there any more and not renewed", cert.AttrCert, name,
-				cert.AttrHint, "if nobody has deleted it on purpose, look whether the right volume is mounted, and restore renewal/"+name+".conf, live/ and archive/ from a backup")
-			m.journal(cert.Event{Kind: cert.EventDeleted, Cert: name, Err: "it is not there any more, and it was not sidecert that deleted it"})
+	for _, name := range slices.Sorted(maps.Keys(before)) {
+		if !keeps(now, name) {
+			m.tellGone(name, before[name], configured[name])
 		}
 	}
-	if !slices.Equal(before, now) {
-		m.saveAdopted(now)
+	if !maps.Equal(before, now) {
+		m.saveKept(now)
 	}
 }
 
-func (m *Manager) forgetAdopted(name string) {
-	if before, err := m.Store.Adopted(); err == nil && slices.Contains(before, name) {
-		m.saveAdopted(slices.DeleteFunc(before, func(n string) bool { return n == name }))
+func keeps(lineages map[string]bool, name string) bool {
+	_, ok := lineages[name]
+	return ok
+}
+
+// tellGone warns of a lineage whose certificate is gone. One that nobody wants any more is no matter.
+func (m *Manager) tellGone(name string, adopted, configured bool) {
+	switch {
+	case configured:
+		m.Log.Warn("stored certificate is not there any more and ordered anew", cert.AttrCert, name,
+			cert.AttrHint, "if nobody has deleted it on purpose, look whether the right volume is mounted, and restore it from a backup")
+	case adopted && m.Adopt:
+		m.Log.Warn("adopted certificate is not there any more and not renewed", cert.AttrCert, name,
+			cert.AttrHint, "if nobody has deleted it on purpose, look whether the right volume is mounted, and restore renewal/"+name+".conf, live/ and archive/ from a backup")
+	default:
+		return
+	}
+	m.journal(cert.Event{Kind: cert.EventDeleted, Cert: name, Err: "it is not there any more, and it was not sidecert that deleted it"})
+}
+
+func (m *Manager) forgetKept(name string) {
+	if before, err := m.Store.Kept(); err == nil && keeps(before, name) {
+		delete(before, name)
+		m.saveKept(before)
 	}
 }
 
-func (m *Manager) saveAdopted(names []string) {
-	if err := m.Store.SaveAdopted(names); err != nil {
+func (m *Manager) saveKept(lineages map[string]bool) {
+	if err := m.Store.SaveKept(lineages); err != nil {
 		m.Log.Warn("state not written", cert.AttrErr, err)
 	}
 }

@@ -16,6 +16,8 @@ type Waits struct {
 	Failures map[string][]time.Time
 	// Lifetime of the stored certificate; 0 where there is none.
 	Lifetime time.Duration
+	// CA is whom the certificate comes from.
+	CA cert.CA
 	// ByHand passes over our own backoff, Force over the guard.
 	ByHand, Force bool
 }
@@ -47,6 +49,7 @@ func (w Waits) Until(names []string, now time.Time) (at time.Time, held string) 
 	}
 	if !w.Force {
 		wait(w.guard(names, now))
+		wait(freeAt(w.Guard.Orders[w.CA.ID()], accountOrders, accountWindow, now), fmt.Sprintf("%d orders were made at this CA in 3 hours", accountOrders))
 	}
 	return at, held
 }

@@ -47,10 +47,11 @@ func (s *Store) Guard() (cert.Guard, error) { return readJSON(s, "guard.json", c
 
 func (s *Store) SaveGuard(g cert.Guard) error { return s.writeJSON("guard.json", g) }
 
-// Adopted returns the lineages of certbot's that were kept when that was last saved.
-func (s *Store) Adopted() ([]string, error) { return readJSON(s, "adopted.json", []string(nil)) }
+// Kept returns the lineages that had a certificate when that was last saved; the value says that certbot made it and nobody had
+// configured it.
+func (s *Store) Kept() (map[string]bool, error) { return readJSON(s, "kept.json", map[string]bool{}) }
 
-func (s *Store) SaveAdopted(lineages []string) error { return s.writeJSON("adopted.json", lineages) }
+func (s *Store) SaveKept(lineages map[string]bool) error { return s.writeJSON("kept.json", lineages) }
 
 // Targets returns what every container was last told and showed, by container name.
 func (s *Store) Targets() (map[string]cert.TargetState, error) {
