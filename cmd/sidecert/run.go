@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"sync"
@@ -79,23 +80,30 @@ func ended(ctx context.Context, err error) error {
 // standby is how often a second sidecert looks whether the first is gone.
 const standby = 2 * time.Second
 
-// lead waits until this process is the one that changes CERT_DIR.
+// lead waits until this process is the one that changes CERT_DIR. Where that cannot be, on a volume that is read-only or knows no locks,
+// it waits too: what is stored is served on, and an end would only have the engine start us again and again.
 func (p *parts) lead(ctx context.Context) (io.Closer, error) {
-	for said := false; ; {
+	said := ""
+	say := func(level slog.Level, msg, hint string, args ...any) {
+		if said != msg {
+			p.log.Log(ctx, level, msg, append(args, cert.AttrDir, p.config.CertDir, cert.AttrHint, hint)...)
+		}
+		said = msg
+	}
+	for {
 		lock, err := p.store.Lead()
-		if err == nil {
-			if said {
-				p.log.Info("the other sidecert is gone, taking over")
-			}
+		switch {
+		case err == nil && said != "":
+			p.log.Info("CERT_DIR is ours now, taking over", cert.AttrDir, p.config.CertDir)
 			return lock, nil
-		}
-		if !errors.Is(err, store.ErrLocked) {
-			return nil, p.lockError(err)
-		}
-		if !said {
-			p.log.Warn("another sidecert keeps this CERT_DIR, standing by", cert.AttrDir, p.config.CertDir,
-				cert.AttrHint, "for other certificates name them in the DOMAINS of that one, or give this one volumes of its own")
-			said = true
+		case err == nil:
+			return lock, nil
+		case errors.Is(err, store.ErrLocked):
+			say(slog.LevelWarn, "another sidecert keeps this CERT_DIR, standing by",
+				"for other certificates name them in the DOMAINS of that one, or give this one volumes of its own")
+		default:
+			say(slog.LevelError, "CERT_DIR cannot be locked: nothing is ordered or changed until it can",
+				"the volume must be writable and know locks: look at its mount and at the free space", cert.AttrErr, err)
 		}
 		p.beat(p.manager.Health())
 		select {
