@@ -48,7 +48,7 @@ type Config struct {
 	// Now is the wall clock; nil is time.Now.
 	Now func() time.Time
 	Log *slog.Logger
-	// Transport carries the requests to CAs; nil is the network.
+	// Transport carries the requests to CAs; nil is the network, where it is also looked why an order failed.
 	Transport http.RoundTripper
 	// UserAgent goes in front of x/crypto/acme's own.
 	UserAgent string

@@ -23,7 +23,7 @@ const (
 // attempt ends this too, and the failure stands.
 func (i *Issuer) explain(ctx context.Context, spec cert.Spec, err error) error {
 	failed, ok := errors.AsType[*cert.Error](err)
-	if !ok {
+	if !ok || i.config.Transport != nil { // then there is no network here
 		return err
 	}
 	names := blamed(spec, failed)

@@ -107,13 +107,23 @@ func (c *client) newOrder(ctx context.Context, req cert.Request, k *keys) (*work
 	order, err := c.postOrder(ctx, req.Spec, c.replaces(req))
 	if err != nil {
 		c.doubted.Store(isLost(err))
-		return nil, c.failure("order", req.Spec.Name, err)
+		return nil, c.orderFailed(req.Spec, err)
 	}
 	stored.URL, stored.Expires = order.URI, order.Expires
 	if err := saveOrder(req, stored); err != nil {
 		return nil, err
 	}
 	return &work{spec: req.Spec, keys: *k, order: order}, nil
+}
+
+// orderFailed is a failure to make an order. Where the CA may have made it without our hearing so, that was an attempt: made again and
+// again, such orders would burn its limits.
+func (c *client) orderFailed(spec cert.Spec, err error) error {
+	failed := c.failure("order", spec.Name, err)
+	if e, ok := errors.AsType[*cert.Error](failed); ok && isLost(err) && !isUnsent(err) {
+		e.Kind = cert.KindPassing
+	}
+	return failed
 }
 
 func saveOrder(req cert.Request, order cert.Order) error {
@@ -243,6 +253,9 @@ func (c *client) finalize(ctx context.Context, w *work) error {
 	}
 	if w.order.Status != xacme.StatusReady {
 		return nil
+	}
+	if isTheirs(err) { // it was asked several times already
+		return c.finalizeFailed(w, err)
 	}
 	if err := c.postFinalize(ctx, w); err != nil {
 		return c.finalizeFailed(w, err)

@@ -231,6 +231,13 @@ func isLost(err error) bool {
 	return !answered
 }
 
+// isUnsent reports whether the CA was not even reached.
+func isUnsent(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	_, unknown := errors.AsType[*net.DNSError](err)
+	return unknown || ok && op.Op == "dial"
+}
+
 // isTheirs reports whether the CA said that it is at fault itself.
 func isTheirs(err error) bool {
 	problem, ok := errors.AsType[*xacme.Error](err)
