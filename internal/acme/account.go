@@ -65,8 +65,8 @@ func (c *client) register(ctx context.Context, account cert.Account) (cert.Accou
 	default:
 		account.URI, account.Contact = got.URI, c.ca.Email
 	}
-	if account.URI == "" {
-		return account, c.failure("account", "", errors.New("the CA gave the account no URL"))
+	if !askable(account.URI) {
+		return account, c.failure("account", "", fmt.Errorf("the CA gave the account no URL that can be asked: %q", clean(account.URI, 100)))
 	}
 	c.config.Log.Info("account registered", cert.AttrCA, c.ca.Directory, "terms", clean(c.dir.Terms, maxWords))
 	return account, c.saveAccount(account)

@@ -29,13 +29,14 @@ func (c *client) authorize(ctx context.Context, w *work) error {
 	each(len(outcomes), func(n int) {
 		outcomes[n] = c.authorization(ctx, w.spec, w.order.AuthzURLs[n])
 	})
-	var final, refused, open []error
+	var final, open []error
+	var refused []string
 	for _, o := range outcomes {
 		switch {
 		case o.final:
 			final = append(final, o.err)
 			if !o.lapsed {
-				refused = append(refused, o.err)
+				refused = append(refused, o.name)
 			}
 		case o.err != nil:
 			open = append(open, o.err)
@@ -43,10 +44,15 @@ func (c *client) authorize(ctx context.Context, w *work) error {
 	}
 	err := joined(append(final, open...))
 	if e, ok := errors.AsType[*cert.Error](err); ok {
-		e.Failed = namesOf(refused)
+		e.Failed = ordered(refused, w.spec)
 	}
 	if len(final) == 0 {
 		return err // nil, or the order lives and the next attempt goes on with it
+	}
+	for _, o := range outcomes {
+		if o.withdraw != nil {
+			o.withdraw()
+		}
 	}
 	if ctx.Err() == nil {
 		c.deactivate(ctx, w.order.AuthzURLs, outcomes)
@@ -70,13 +76,17 @@ func each(n int, work func(int)) {
 
 // outcome is what became of one authorization.
 type outcome struct {
-	err error
+	// name is what the order asked for, whatever name the CA's words are about.
+	name string
+	err  error
 	// final says that it failed for good, and its order with it.
 	final bool
 	// lapsed says that the CA has refused nothing all the same.
 	lapsed bool
 	// pending says that it is still open at the CA.
 	pending bool
+	// withdraw removes the challenge file that waits for the next attempt; nil where there is none.
+	withdraw func()
 }
 
 // authorization takes one from its URL to a decision.
@@ -88,7 +98,7 @@ func (c *client) authorization(ctx context.Context, spec cert.Spec, url string) 
 	name := nameOf(a)
 	if !slices.Contains(spec.Names, name) {
 		err := fmt.Errorf("the CA wants an authorization for %q, which was not ordered", clean(name, 100))
-		return outcome{err: c.failure("authorization", spec.Name, err), final: true, pending: true}
+		return outcome{name: spec.Name, err: c.failure("authorization", spec.Name, err), final: true, pending: true}
 	}
 	if a.Status == xacme.StatusPending {
 		return c.challenge(ctx, spec, name, a)
@@ -105,15 +115,17 @@ func (c *client) authorization(ctx context.Context, spec cert.Spec, url string) 
 func (c *client) challenge(ctx context.Context, spec cert.Spec, name string, a *xacme.Authorization) (o outcome) {
 	ch := http01(a)
 	if ch == nil {
-		return outcome{final: true, pending: true, err: &cert.Error{Op: "authorization", Name: name, Kind: cert.KindPerson,
+		return outcome{name: name, final: true, pending: true, err: &cert.Error{Op: "authorization", Name: name, Kind: cert.KindPerson,
 			Err: errors.New("the CA offers no http-01 challenge for this name"), Hint: "wildcards and some private CAs need DNS challenges, which are not done here"}}
 	}
 	if err := c.present(spec.WebrootOf(name), ch.Token); err != nil {
-		return outcome{pending: true, err: &cert.Error{Op: "webroot", Name: name, Err: err, Hint: webrootHint(spec.WebrootOf(name), err)}}
+		return outcome{name: name, pending: true, err: &cert.Error{Op: "webroot", Name: name, Err: err, Hint: webrootHint(spec.WebrootOf(name), err)}}
 	}
 	defer func() {
+		o.withdraw = func() { c.withdraw(spec.WebrootOf(name), ch.Token) }
 		if o.final || !o.pending {
-			c.withdraw(spec.WebrootOf(name), ch.Token)
+			o.withdraw()
+			o.withdraw = nil
 		}
 	}()
 	if ch.Status == xacme.StatusPending {
@@ -137,21 +149,21 @@ func (c *client) challenge(ctx context.Context, spec cert.Spec, name string, a *
 
 // undecided is an authorization that we lost sight of. Where the CA denies it, the order is lost too.
 func (c *client) undecided(name string, err error) outcome {
-	return outcome{err: c.failure("authorization", name, err), final: isGone(err), pending: true}
+	return outcome{name: name, err: c.failure("authorization", name, err), final: isGone(err), pending: true}
 }
 
 // decided reads an authorization that is not pending any more.
 func (c *client) decided(name string, a *xacme.Authorization) outcome {
 	if a.Status == xacme.StatusValid {
-		return outcome{}
+		return outcome{name: name}
 	}
 	for _, ch := range a.Challenges {
 		if ch.Error != nil {
-			return outcome{final: true, err: c.failure("authorization", name, ch.Error)}
+			return outcome{name: name, final: true, err: c.failure("authorization", name, ch.Error)}
 		}
 	}
 	err := fmt.Errorf("the CA ended the authorization with status %q", clean(a.Status, 40))
-	return outcome{final: true, lapsed: true, err: c.failure("authorization", name, err)}
+	return outcome{name: name, final: true, lapsed: true, err: c.failure("authorization", name, err)}
 }
 
 // deactivate gives the pending authorizations of a dead order back, RFC 8555 §7.5.2: CAs limit how many an account may have.
@@ -229,14 +241,9 @@ func joined(failed []error) error {
 	return &one
 }
 
-func namesOf(failed []error) []string {
-	var names []string
-	for _, err := range failed {
-		if e, ok := errors.AsType[*cert.Error](err); ok {
-			names = append(names, e.Name)
-		}
-	}
-	return names
+// ordered are those names that a spec has: of an authorization that cannot be read, nobody knows for which it was.
+func ordered(names []string, spec cert.Spec) []string {
+	return slices.DeleteFunc(names, func(name string) bool { return !slices.Contains(spec.Names, name) })
 }
 
 func worse(a, b cert.Kind) cert.Kind {

@@ -16,9 +16,13 @@ import (
 	"io"
 	"math/big"
 	"net/http"
+	"net/url"
 
 	xacme "golang.org/x/crypto/acme"
 )
+
+// maxURL is in bytes; those of CAs have some hundred.
+const maxURL = 4 << 10
 
 // post sends a signed request for which the library has no call, and repeats it by the same rules as the library's. The
 // answer's body is in memory. Any status but 200 and 201 is an error, an *xacme.Error if the CA said what is wrong. A nil payload is
@@ -58,7 +62,12 @@ func (c *client) postOnce(ctx context.Context, url string, payload any) (*http.R
 	}
 	req.Header.Set("Content-Type", "application/jose+json")
 	req.Header.Set("User-Agent", c.config.UserAgent)
-	return c.http.Do(req)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	// What is in memory can still be read. Until it is closed, net/http has a goroutine watch over the request's timeout.
+	return resp, resp.Body.Close()
 }
 
 // nonce is one of the pool, or a new one if that is empty, see nonces.
@@ -99,6 +108,13 @@ func problemOf(resp *http.Response) error {
 		StatusCode: resp.StatusCode, ProblemType: problem.Type, Detail: problem.Detail, Instance: problem.Instance,
 		Header: resp.Header, Subproblems: problem.Subproblems,
 	}
+}
+
+// askable reports whether a request can go to a URL that a CA has given and that is kept: one that cannot be asked would be in the
+// way for ever.
+func askable(text string) bool {
+	link, err := url.Parse(text)
+	return err == nil && link.Scheme == "https" && link.Hostname() != "" && len(text) <= maxURL
 }
 
 // protected is the JWS header of a request by an account, RFC 8555 §6.2.

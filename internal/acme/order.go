@@ -22,6 +22,9 @@ import (
 // processingLimit is how long one attempt waits for an order. The next one goes on waiting for the same order.
 const processingLimit = 10 * time.Minute
 
+// orderLife is how long an order is kept at most that cannot be read any more. Let's Encrypt's live for 7 days.
+const orderLife = 30 * 24 * time.Hour
+
 // maxAuthorizations is above what any CA puts in a certificate (Let's Encrypt: 100 names).
 const maxAuthorizations = 250
 
@@ -63,7 +66,7 @@ func (c *client) begin(ctx context.Context, req cert.Request) (*work, error) {
 	}
 	order, err := c.getOrder(ctx, req.Order.URL)
 	switch {
-	case isGone(err):
+	case isGone(err), err != nil && c.isOver(req.Order):
 		return c.dropAndOrder(ctx, req)
 	case err != nil:
 		return nil, c.failure("order", req.Spec.Name, err)
@@ -72,6 +75,15 @@ func (c *client) begin(ctx context.Context, req cert.Request) (*work, error) {
 	}
 	c.config.Log.Info("order of an earlier attempt resumed", cert.AttrCert, req.Spec.Name, "status", order.Status)
 	return &work{spec: req.Spec, keys: *keys, order: order}, nil
+}
+
+// isOver reports whether an order that cannot be read must have come to its end at the CA.
+func (c *client) isOver(order *cert.Order) bool {
+	end := order.Begun.Add(orderLife)
+	if !order.Expires.IsZero() && order.Expires.Before(end) {
+		end = order.Expires
+	}
+	return c.config.Now().After(end)
 }
 
 func (c *client) dropAndOrder(ctx context.Context, req cert.Request) (*work, error) {
@@ -106,7 +118,7 @@ func (c *client) newOrder(ctx context.Context, req cert.Request, k *keys) (*work
 	}
 	order, err := c.postOrder(ctx, req.Spec, c.replaces(req))
 	if err != nil {
-		c.doubted.Store(isLost(err))
+		c.doubted.Store(isLost(err) || isAbsent(err))
 		return nil, c.orderFailed(req.Spec, err)
 	}
 	stored.URL, stored.Expires = order.URI, order.Expires
@@ -193,8 +205,8 @@ func (c *client) postOrderOnce(ctx context.Context, spec cert.Spec, replaces str
 		return nil, err
 	}
 	order, err := readOrder(resp, resp.Header.Get("Location"))
-	if err == nil && order.URI == "" {
-		err = errors.New("the CA gave the order no URL")
+	if err == nil && !askable(order.URI) {
+		err = fmt.Errorf("the CA gave the order no URL that can be asked: %q", clean(order.URI, 100))
 	}
 	return order, err
 }
@@ -320,6 +332,12 @@ func isDead(status string) bool {
 		return false
 	}
 	return true
+}
+
+// isAbsent reports whether there is nothing at a URL that the directory has named: the CA may have moved it.
+func isAbsent(err error) bool {
+	problem, ok := errors.AsType[*xacme.Error](err)
+	return ok && (problem.StatusCode == http.StatusNotFound || problem.StatusCode == http.StatusMethodNotAllowed)
 }
 
 // isGone reports whether the CA denies that an order exists, or that it is ours.

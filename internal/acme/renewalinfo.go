@@ -74,6 +74,7 @@ func (c *client) getRenewalInfo(ctx context.Context, id string) (h cert.Heard, e
 	if err != nil {
 		return h, err
 	}
+	defer resp.Body.Close()
 	h.Date = heard{header: resp.Header}.date()
 	if at := retryAfter(resp.Header, c.config.Now()); !at.IsZero() {
 		h.Next = c.suggestNext(at)
@@ -204,5 +205,6 @@ func (c *client) askTime(ctx context.Context) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, c.failure("directory", "", err)
 	}
+	defer resp.Body.Close()
 	return heard{header: resp.Header}.date(), nil
 }

@@ -93,7 +93,7 @@ func (w *webroot) create(token string) (*os.File, error) {
 // another file by now.
 func fill(file *os.File, content string) error {
 	defer file.Close()
-	if err := file.Chmod(0o644); err != nil {
+	if err := setMode(file, 0o644); err != nil {
 		return err
 	}
 	if _, err := file.WriteString(content); err != nil {
@@ -119,7 +119,26 @@ func makeFolder(root *os.Root, name string) error {
 		return err
 	}
 	defer folder.Close()
-	return folder.Chmod(0o755)
+	return setMode(folder, 0o755)
+}
+
+// setMode undoes the umask.
+func setMode(f *os.File, mode fs.FileMode) error {
+	if info, err := f.Stat(); err == nil && info.Mode().Perm() == mode {
+		return nil
+	}
+	return tolerated(f.Chmod(mode))
+}
+
+// tolerated is an error of a change of mode that is a reason to fail. Volumes that know no modes (SMB, 9p) refuse: what is there has
+// the mode that their mount options give, and the probe tells where the web server may not read.
+func tolerated(err error) error {
+	for _, refused := range []error{fs.ErrPermission, syscall.ENOTSUP, syscall.EINVAL, syscall.ENOSYS} {
+		if errors.Is(err, refused) {
+			return nil
+		}
+	}
+	return err
 }
 
 // openFolder does not wait for the other end of a pipe that has been put in the folder's place.

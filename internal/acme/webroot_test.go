@@ -3,6 +3,7 @@ package acme
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,84 +14,166 @@ import (
 	"time"
 
 	xacme "golang.org/x/crypto/acme"
+	"golang.org/x/sys/unix"
 
 	"github.com/sidecert/sidecert/internal/acmetest"
 )
 
 const token = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0"
 
-func TestHostileWebrootWritesNothingOutside(t *testing.T) {
-	rows := []struct {
-		name string
-		// trap is laid by whoever has taken the web container over.
-		trap func(t *testing.T, webroot, outside string)
-		// works says that the challenge file gets written all the same.
-		works bool
-	}{
-		{"link for .well-known", func(t *testing.T, webroot, outside string) {
-			link(t, outside, filepath.Join(webroot, ".well-known"))
-		}, false},
-		{"relative link for .well-known", func(t *testing.T, webroot, outside string) {
-			link(t, "../"+filepath.Base(outside), filepath.Join(webroot, ".well-known"))
-		}, false},
-		{"link for acme-challenge", func(t *testing.T, webroot, outside string) {
-			mkdir(t, filepath.Join(webroot, ".well-known"))
-			link(t, outside, filepath.Join(webroot, challengePath))
-		}, false},
-		{"link for the token", func(t *testing.T, webroot, outside string) {
-			mkdir(t, filepath.Join(webroot, challengePath))
-			link(t, filepath.Join(outside, "secret"), filepath.Join(webroot, challengePath, token))
-		}, true},
-		{"hard link for the token", func(t *testing.T, webroot, outside string) {
-			mkdir(t, filepath.Join(webroot, challengePath))
-			if err := os.Link(filepath.Join(outside, "secret"), filepath.Join(webroot, challengePath, token)); err != nil {
-				t.Skip(err)
-			}
-		}, true},
-		{"pipe for the token", func(t *testing.T, webroot, outside string) {
-			mkdir(t, filepath.Join(webroot, challengePath))
-			fifo(t, filepath.Join(webroot, challengePath, token))
-		}, true},
-		{"pipe for acme-challenge", func(t *testing.T, webroot, outside string) {
-			mkdir(t, filepath.Join(webroot, ".well-known"))
-			fifo(t, filepath.Join(webroot, challengePath))
-		}, false},
-		{"full folder for the token", func(t *testing.T, webroot, outside string) {
-			mkdir(t, filepath.Join(webroot, challengePath, token, "full"))
-		}, false},
-		{"link for the webroot", func(t *testing.T, webroot, outside string) {
-			if err := os.Remove(webroot); err != nil {
-				t.Fatal(err)
-			}
-			link(t, outside, webroot)
-		}, false},
-		{"nothing there", func(t *testing.T, webroot, outside string) {}, true},
-		{"no webroot yet", func(t *testing.T, webroot, outside string) {
-			if err := os.Remove(webroot); err != nil {
-				t.Fatal(err)
-			}
-		}, true},
-	}
-	for _, row := range rows {
-		t.Run(row.name, func(t *testing.T) {
+// attack is what whoever has taken the web container over can lay into the webroot.
+type attack struct {
+	name string
+	trap func(t *testing.T, webroot, outside string)
+	// works says that the challenge file gets written all the same.
+	works bool
+}
+
+var attacks = []attack{
+	{"link for .well-known", func(t *testing.T, webroot, outside string) {
+		link(t, outside, filepath.Join(webroot, wellKnown))
+	}, false},
+	{"relative link for .well-known", func(t *testing.T, webroot, outside string) {
+		link(t, "../"+filepath.Base(outside), filepath.Join(webroot, wellKnown))
+	}, false},
+	{"link for acme-challenge", func(t *testing.T, webroot, outside string) {
+		mkdir(t, filepath.Join(webroot, wellKnown))
+		link(t, outside, filepath.Join(webroot, challengePath))
+	}, false},
+	{"relative link for acme-challenge", func(t *testing.T, webroot, outside string) {
+		mkdir(t, filepath.Join(webroot, wellKnown))
+		link(t, "../../"+filepath.Base(outside), filepath.Join(webroot, challengePath))
+	}, false},
+	{"link to a link that leads out", func(t *testing.T, webroot, outside string) {
+		mkdir(t, filepath.Join(webroot, wellKnown))
+		link(t, outside, filepath.Join(webroot, "way"))
+		link(t, "../way", filepath.Join(webroot, challengePath))
+	}, false},
+	{"links in a circle", func(t *testing.T, webroot, outside string) {
+		mkdir(t, filepath.Join(webroot, wellKnown))
+		link(t, "acme-challenge", filepath.Join(webroot, challengePath))
+	}, false},
+	{"dangling link for .well-known", func(t *testing.T, webroot, outside string) {
+		link(t, filepath.Join(outside, "new"), filepath.Join(webroot, wellKnown))
+	}, false},
+	{"link within for acme-challenge", func(t *testing.T, webroot, outside string) {
+		mkdir(t, filepath.Join(webroot, wellKnown))
+		mkdir(t, filepath.Join(webroot, "elsewhere"))
+		link(t, "../elsewhere", filepath.Join(webroot, challengePath))
+	}, true},
+	{"link for the token", func(t *testing.T, webroot, outside string) {
+		mkdir(t, filepath.Join(webroot, challengePath))
+		link(t, filepath.Join(outside, "secret"), filepath.Join(webroot, challengePath, token))
+	}, true},
+	{"dangling link for the token", func(t *testing.T, webroot, outside string) {
+		mkdir(t, filepath.Join(webroot, challengePath))
+		link(t, filepath.Join(outside, "new"), filepath.Join(webroot, challengePath, token))
+	}, true},
+	{"hard link for the token", func(t *testing.T, webroot, outside string) {
+		mkdir(t, filepath.Join(webroot, challengePath))
+		if err := os.Link(filepath.Join(outside, "secret"), filepath.Join(webroot, challengePath, token)); err != nil {
+			t.Skip(err)
+		}
+	}, true},
+	{"hard link for another token", func(t *testing.T, webroot, outside string) {
+		mkdir(t, filepath.Join(webroot, challengePath))
+		if err := os.Link(filepath.Join(outside, "secret"), filepath.Join(webroot, challengePath, strings.Repeat("h", 43))); err != nil {
+			t.Skip(err)
+		}
+	}, true},
+	{"pipe for the token", func(t *testing.T, webroot, outside string) {
+		mkdir(t, filepath.Join(webroot, challengePath))
+		fifo(t, filepath.Join(webroot, challengePath, token))
+	}, true},
+	{"pipe for acme-challenge", func(t *testing.T, webroot, outside string) {
+		mkdir(t, filepath.Join(webroot, wellKnown))
+		fifo(t, filepath.Join(webroot, challengePath))
+	}, false},
+	{"device for the token", func(t *testing.T, webroot, outside string) {
+		mkdir(t, filepath.Join(webroot, challengePath))
+		const full = 1<<8 | 7 // /dev/full
+		if err := syscall.Mknod(filepath.Join(webroot, challengePath, token), syscall.S_IFCHR|0o666, full); err != nil {
+			t.Skip(err)
+		}
+	}, true},
+	{"socket for the token", func(t *testing.T, webroot, outside string) {
+		mkdir(t, filepath.Join(webroot, challengePath))
+		if err := syscall.Mknod(filepath.Join(webroot, challengePath, token), syscall.S_IFSOCK|0o666, 0); err != nil {
+			t.Skip(err)
+		}
+	}, true},
+	{"empty folder for the token", func(t *testing.T, webroot, outside string) {
+		mkdir(t, filepath.Join(webroot, challengePath, token))
+	}, true},
+	{"full folder for the token", func(t *testing.T, webroot, outside string) {
+		mkdir(t, filepath.Join(webroot, challengePath, token, "full"))
+	}, false},
+	{"file for .well-known", func(t *testing.T, webroot, outside string) {
+		writeFile(t, filepath.Join(webroot, wellKnown), "no folder")
+	}, false},
+	{"folder that nobody may change", func(t *testing.T, webroot, outside string) {
+		mkdir(t, filepath.Join(webroot, challengePath))
+		immutable(t, filepath.Join(webroot, challengePath))
+	}, false},
+	{"10,000 files", func(t *testing.T, webroot, outside string) {
+		mkdir(t, filepath.Join(webroot, challengePath))
+		for i := range 10_000 {
+			link(t, filepath.Join(outside, "secret"), filepath.Join(webroot, challengePath, fmt.Sprintf("%043d", i)))
+		}
+	}, true},
+	{"names as long as can be", func(t *testing.T, webroot, outside string) {
+		for _, letter := range []string{"a", "-", "\x01", "\xff", " ", "\n"} {
+			writeFile(t, filepath.Join(webroot, challengePath, strings.Repeat(letter, 255)), "the key")
+		}
+	}, true},
+	{"link for the webroot", func(t *testing.T, webroot, outside string) {
+		if err := os.Remove(webroot); err != nil {
+			t.Fatal(err)
+		}
+		link(t, outside, webroot)
+	}, false},
+	{"nothing there", func(t *testing.T, webroot, outside string) {}, true},
+	{"no webroot yet", func(t *testing.T, webroot, outside string) {
+		if err := os.Remove(webroot); err != nil {
+			t.Fatal(err)
+		}
+	}, true},
+}
+
+func TestHostileWebrootChangesNothingOutside(t *testing.T) {
+	tried := 0
+	for _, a := range attacks {
+		t.Run(a.name, func(t *testing.T) {
 			base := t.TempDir()
 			webroot, outside := filepath.Join(base, "webroot"), filepath.Join(base, "outside")
 			mkdir(t, webroot)
 			writeFile(t, filepath.Join(outside, "secret"), "the key")
-			row.trap(t, webroot, outside)
+			a.trap(t, webroot, outside)
+			tried++
+			before := snapshot(t, outside)
 
 			err := putAndSweep(webroot)
-			if (err == nil) != row.works {
-				t.Errorf("put: %v, want success %t", err, row.works)
+			if (err == nil) != a.works {
+				t.Errorf("put: %v, want success %t", err, a.works)
 			}
-			if row.works {
+			if a.works {
 				checkFile(t, filepath.Join(webroot, challengePath, token), "answer")
 			}
-			checkOutside(t, outside)
+			if w, err := openWebroot(webroot); err == nil {
+				w.remove(token)
+				w.close()
+			}
+			if after := snapshot(t, outside); after != before {
+				t.Errorf("outside is\n%s\nwas\n%s", after, before)
+			}
 		})
+	}
+	if !t.Failed() {
+		t.Logf("%d shapes, 0 outside", tried)
 	}
 }
 
+// putAndSweep takes everything for ours that it may.
 func putAndSweep(webroot string) error {
 	w, err := openWebroot(webroot)
 	if err != nil {
@@ -98,8 +181,27 @@ func putAndSweep(webroot string) error {
 	}
 	defer w.close()
 	err = w.put(token, "answer")
-	w.sweep(func(string) []string { return []string{"the key"} }, time.Now().Add(time.Hour))
+	w.sweep(func(string) []string { return []string{"the key", ""} }, time.Now().Add(time.Hour))
 	return err
+}
+
+// immutable needs root and a file system with the flag of chattr(1).
+func immutable(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := func(flags uint32) error {
+		return unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(flags))
+	}
+	t.Cleanup(func() {
+		set(0)
+		f.Close()
+	})
+	if err := set(unix.STATX_ATTR_IMMUTABLE); err != nil { // the bit is the same as that of chattr(1)
+		t.Skip(err)
+	}
 }
 
 func checkFile(t *testing.T, path, want string) {
@@ -110,49 +212,114 @@ func checkFile(t *testing.T, path, want string) {
 	}
 }
 
-// checkOutside wants the folder as it was: one file with its content and mode.
-func checkOutside(t *testing.T, outside string) {
+// snapshot is what a folder holds: names, modes, owners and contents.
+func snapshot(t *testing.T, dir string) string {
 	t.Helper()
-	entries, err := os.ReadDir(outside)
-	if err != nil || len(entries) != 1 {
-		t.Fatalf("outside has %v (%v), want the secret alone", entries, err)
+	var b strings.Builder
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		stat := info.Sys().(*syscall.Stat_t)
+		fmt.Fprintf(&b, "%s %v %d:%d", path, info.Mode(), stat.Uid, stat.Gid)
+		if info.Mode().IsRegular() {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(&b, " %q", data)
+		}
+		b.WriteByte('\n')
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	checkFile(t, filepath.Join(outside, "secret"), "the key")
+	return b.String()
 }
 
-// The web container swaps the folder for a link while challenges are written.
+// The web container swaps the folder for a link while challenges are written, removed and swept.
 func TestRacingLinksLetNothingOutside(t *testing.T) {
 	base := t.TempDir()
 	webroot, outside := filepath.Join(base, "webroot"), filepath.Join(base, "outside")
 	mkdir(t, filepath.Join(webroot, challengePath))
 	writeFile(t, filepath.Join(outside, "secret"), "the key")
+	// What is removed and swept by name is there, and the folder may have its mode put right.
+	writeFile(t, filepath.Join(outside, "acme-challenge", token), "the key")
+	if err := os.Chmod(filepath.Join(outside, "acme-challenge"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	before := snapshot(t, outside)
 	done := make(chan struct{})
 	var attacker sync.WaitGroup
+	folder, trap := filepath.Join(webroot, wellKnown), filepath.Join(webroot, "trap")
+	link(t, outside, trap)
+	swap := func() error { return unix.Renameat2(unix.AT_FDCWD, folder, unix.AT_FDCWD, trap, unix.RENAME_EXCHANGE) }
+	if err := swap(); err != nil {
+		t.Skip(err)
+	}
 	attacker.Go(func() {
-		folder, aside, trap := filepath.Join(webroot, ".well-known"), filepath.Join(webroot, "aside"), filepath.Join(webroot, "trap")
-		os.Symlink(outside, trap)
 		for {
 			select {
 			case <-done:
 				return
 			default:
+				swap()
 			}
-			os.Rename(folder, aside)
-			os.Rename(trap, folder)
-			os.Rename(folder, trap)
-			os.Rename(aside, folder)
 		}
 	})
-	for range 3000 {
+	tries, put := 0, 0
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); tries++ {
+		if putAndSweep(webroot) == nil {
+			put++
+		}
 		if w, err := openWebroot(webroot); err == nil {
-			w.put(token, "answer")
 			w.remove(token)
 			w.close()
 		}
 	}
 	close(done)
 	attacker.Wait()
-	checkOutside(t, outside)
+	if after := snapshot(t, outside); after != before {
+		t.Errorf("after %d tries outside is\n%s\nwas\n%s", tries, after, before)
+	}
+	if put == 0 || put == tries {
+		t.Errorf("%d of %d tries found the folder: there was no race", put, tries)
+	}
+	t.Logf("%d race tries, %d of them met the folder", tries, put)
+}
+
+func TestVolumeThatKnowsNoModesIsEnough(t *testing.T) {
+	for _, refused := range []error{syscall.EPERM, syscall.ENOTSUP, syscall.EINVAL, syscall.ENOSYS} {
+		if err := tolerated(&fs.PathError{Op: "chmod", Path: "x", Err: refused}); err != nil {
+			t.Errorf("%v: %v, want none", refused, err)
+		}
+	}
+	if err := tolerated(&fs.PathError{Op: "chmod", Path: "x", Err: syscall.EIO}); !errors.Is(err, syscall.EIO) {
+		t.Errorf("EIO: %v, want it", err)
+	}
+}
+
+func TestWebrootThatWasEmptiedIsFilledAgain(t *testing.T) {
+	webroot := t.TempDir()
+	w, err := openWebroot(webroot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.close()
+	for range 2 {
+		if err := w.put(token, "answer"); err != nil {
+			t.Fatal(err)
+		}
+		checkFile(t, filepath.Join(webroot, challengePath, token), "answer")
+		if err := os.RemoveAll(filepath.Join(webroot, wellKnown)); err != nil { // as when the web container is made anew
+			t.Fatal(err)
+		}
+	}
 }
 
 func TestTokenIsCheckedBeforeItBecomesAFileName(t *testing.T) {

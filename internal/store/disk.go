@@ -61,14 +61,14 @@ func (d *Disk) ReadFile(name string) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("read %s: %w: it is none", name, errUnfit)
+		return nil, fmt.Errorf("read %s: %w: it is none", name, ErrUnfit)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
 	if err != nil {
 		return nil, err
 	}
 	if len(data) > MaxFile {
-		return nil, fmt.Errorf("read %s: %w: it is larger than %d bytes", name, errUnfit, MaxFile)
+		return nil, fmt.Errorf("read %s: %w: it is larger than %d bytes", name, ErrUnfit, MaxFile)
 	}
 	return data, nil
 }
@@ -179,7 +179,7 @@ func (d *Disk) Lock(name string) (io.Closer, error) {
 		}
 		// certbot removes its lock file when it is done: a lock on a file that has lost its name locks nobody out.
 		mine, errMine := f.Stat()
-		there, errThere := d.root.Lstat(name)
+		there, errThere := d.root.Stat(name) // through a link, as it was opened
 		if errMine == nil && errThere == nil && os.SameFile(mine, there) {
 			return f, nil
 		}

@@ -105,7 +105,7 @@ func (s *Store) examineKeys() []cert.Finding {
 			continue
 		}
 		at := path.Join(s.CertDir, archived(l.Name, cert.PrivkeyPEM, l.Number))
-		if info.Mode()&0o004 != 0 && s.openToAll(path.Join("archive", l.Name)) {
+		if s.KeyIsOpen(l.Name, l.Number) {
 			all = append(all, cert.Finding{Level: cert.Doubtful, Topic: "keys", About: l.Name,
 				Text: fmt.Sprintf("Everybody may read the private key %s.", at),
 				Hint: fmt.Sprintf("chmod o-rwx %s (the next version keeps the mode); FILES_GID with FILES_PERMS=640 is the way for web servers that are not root.", at)})
@@ -132,6 +132,13 @@ func (s *Store) examineKeys() []cert.Finding {
 		all = append(all, cert.Finding{Topic: "keys", Text: text})
 	}
 	return all
+}
+
+// KeyIsOpen reports whether everybody may read the private key of a version, as far as it is seen from within the volume: where a file
+// system refuses modes a key is written all the same, with the mode that the mount gives.
+func (s *Store) KeyIsOpen(name string, number int) bool {
+	info := s.keyFile(name, number)
+	return info != nil && info.Mode()&0o004 != 0 && s.openToAll(path.Join("archive", name))
 }
 
 // openToAll reports whether everybody can go down to a folder, as far as it is seen from within the volume.

@@ -71,6 +71,25 @@ func TestKeysThatOthersMayReadAreFound(t *testing.T) {
 	}
 }
 
+// A volume that gives every file its own mode, as SMB and 9p do.
+func TestKeyOnAVolumeThatRefusesModesIsOpen(t *testing.T) {
+	dir := t.TempDir()
+	s := volume(t, dir, t.TempDir(), map[string]error{"chmod": unix.EPERM}, 0)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	save(t, s, bundle())
+	if s.KeyIsOpen("example.org", 1) {
+		t.Error("a key of 600 is open")
+	}
+	if err := os.Chmod(filepath.Join(dir, "archive/example.org/privkey1.pem"), 0o777); err != nil { // as such a mount shows it
+		t.Fatal(err)
+	}
+	if !s.KeyIsOpen("example.org", 1) || len(found(s.Examine(), "keys", cert.Doubtful)) != 1 {
+		t.Error("a key that everybody may read is not told")
+	}
+}
+
 func TestVolumesThatAreFullOrReadOnlyAreFound(t *testing.T) {
 	for options, want := range map[string]string{"size=512k": "KiB free", "size=8m": "MiB free", "size=80m,nr_inodes=50": "room for"} {
 		dir := t.TempDir()

@@ -57,8 +57,8 @@ const MaxFile = 1 << 20
 var (
 	ErrNoExchange = errors.New("the file system cannot exchange two names")
 	ErrLocked     = errors.New("locked by another process")
-
-	errUnfit = errors.New("no regular file of a fit size")
+	// ErrUnfit is ReadFile's for what is no regular file of at most MaxFile bytes.
+	ErrUnfit = errors.New("no regular file of a fit size")
 )
 
 // Space is what is left in a volume. Inodes is -1 where the file system does not count them.

@@ -212,19 +212,11 @@ func (s *Store) livePair(name string) (cert.Bundle, error) {
 	if err != nil {
 		return cert.Bundle{}, err
 	}
-	chain, err := cert.ParseChain(data)
+	key, err := s.readLive(name, cert.PrivkeyPEM)
 	if err != nil {
 		return cert.Bundle{}, err
 	}
-	if data, err = s.readLive(name, cert.PrivkeyPEM); err != nil {
-		return cert.Bundle{}, err
-	}
-	key, err := cert.ParseKey(data)
-	if err != nil {
-		return cert.Bundle{}, err
-	}
-	b := cert.Bundle{Key: key, Chain: chain}
-	return b, b.Whole()
+	return s.parsed.pair(data, key)
 }
 
 // Shown is the chain that live/NAME shows to a web server, whatever is wrong with the rest; nil if it cannot be read.
@@ -233,7 +225,7 @@ func (s *Store) Shown(name string) []*x509.Certificate {
 	if err != nil {
 		return nil
 	}
-	chain, _ := cert.ParseChain(data)
+	chain, _ := s.parsed.chain(data)
 	return chain
 }
 
@@ -305,6 +297,12 @@ func (s *Store) bundle(at func(file string) string) (cert.Bundle, error) {
 		}
 		data[file] = d
 	}
+	contents := sumOf(data[cert.CertPEM], data[cert.ChainPEM], data[cert.FullchainPEM], data[cert.PrivkeyPEM])
+	return s.parsed.bundles.of(contents, func() (cert.Bundle, error) { return parseBundle(data, at) })
+}
+
+// parseBundle says of which file an error is.
+func parseBundle(data map[string][]byte, at func(file string) string) (cert.Bundle, error) {
 	chain, err := cert.ParseChain(data[cert.FullchainPEM])
 	if err != nil {
 		return cert.Bundle{}, fmt.Errorf("%s: %w", at(cert.FullchainPEM), err)
@@ -376,7 +374,7 @@ func (s *Store) olderThan(name string, live int) []string {
 		if err != nil {
 			continue
 		}
-		if chain, err := cert.ParseChain(data); err == nil {
+		if chain, err := s.parsed.chain(data); err == nil {
 			older = append(older, cert.Fingerprint(chain[0]))
 		}
 	}

@@ -34,7 +34,7 @@ func (s *Store) readConf(lineage string) (*conf, error) {
 	switch {
 	case errors.Is(errLook, fs.ErrNotExist):
 		return nil, nil
-	case errors.Is(err, errUnfit), errLook == nil && info.Mode()&fs.ModeSymlink != 0:
+	case errors.Is(err, ErrUnfit), errLook == nil && info.Mode()&fs.ModeSymlink != 0:
 		return nil, fmt.Errorf("%w: %w", errBadConf, err)
 	}
 	return nil, fmt.Errorf("read renewal configuration: %w", err)

@@ -97,17 +97,22 @@ func (s *Store) Append(e cert.Event) error {
 		if err := s.state.Rename(journalFile, olderFile); err != nil {
 			return err
 		}
+		s.begun = false
 	}
 	f, err := s.state.Append(journalFile, 0o600)
 	if err != nil {
 		return err
 	}
-	if !s.begun { // a crash may have cut the last line off
+	if !s.begun { // a crash, or a disk that was full, may have cut the last line off
 		line = append([]byte{'\n'}, line...)
-		s.begun = true
 	}
 	_, err = f.Write(append(line, '\n'))
-	return errors.Join(err, f.Sync(), f.Close())
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil && !s.begun { // the file may be new, and its name not on disk yet
+		err = s.state.SyncDir(".")
+	}
+	s.begun = err == nil
+	return err
 }
 
 // Journal returns the events, oldest first. A line that a crash has cut off is passed over.

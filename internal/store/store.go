@@ -39,7 +39,9 @@ type Store struct {
 	known   map[string]string // by lineage, the digest of what CERT_DIR shows after our last write
 	targets sync.Mutex
 	journal sync.Mutex
-	begun   bool // the journal has a line of ours
+	begun   bool // the journal ends with a line of ours, and its name is on disk
+
+	parsed parsed
 
 	probing sync.Mutex
 	links   *bool // whether CERT_DIR has symbolic links; nil until it was tried
