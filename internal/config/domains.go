@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/sidecert/sidecert/internal/cert"
 )
@@ -270,12 +271,35 @@ func (p *parser) mendedName(variable, text, name string) {
 		p.mend(variable, "IP addresses were written the short way", became)
 	case !ascii(text):
 		p.mend(variable, "names with other than Latin letters were put in the form of DNS (punycode)", became)
+		p.mixed(variable, text, name)
 	default:
 		if strings.ToLower(text) != text {
 			p.mend(variable, "upper case was put right", became)
 		}
 		if strings.HasSuffix(text, ".") {
 			p.mend(variable, "dots at the end were left out", became)
+		}
+	}
+}
+
+// lookalikes are the scripts whose letters are taken for each other, UTS 39 §4.
+var lookalikes = []struct {
+	name   string
+	script *unicode.RangeTable
+}{{"Latin", unicode.Latin}, {"Cyrillic", unicode.Cyrillic}, {"Greek", unicode.Greek}}
+
+// mixed warns of a name that has slipped in from elsewhere: it looks like another one.
+func (p *parser) mixed(variable, text, name string) {
+	for label := range strings.SplitSeq(text, ".") {
+		var found []string
+		for _, l := range lookalikes {
+			if strings.ContainsFunc(label, func(r rune) bool { return unicode.Is(l.script, r) }) {
+				found = append(found, l.name)
+			}
+		}
+		if len(found) > 1 {
+			p.warn(variable, "%s (%s) has %s letters in one word, which look alike; type it again if it was copied", shorten(text), name, strings.Join(found, " and "))
+			return
 		}
 	}
 }

@@ -43,11 +43,12 @@ func TestShellSyntaxIsFoundWhereAShellWouldActOnIt(t *testing.T) {
 }
 
 func TestHooksInheritNoSecrets(t *testing.T) {
-	kept := []string{"PATH=/bin", "ACME_CA=zerossl", "PRE_HOOK=x", "CERT_0_DOMAINS=a.example", "MY_NOTIFY_URLS=x", "NOTIFY_ON=failure", "", "=", "=x"}
+	kept := []string{"PATH=/bin", "ACME_CA=zerossl", "CERT_0_DOMAINS=a.example", "MY_NOTIFY_URLS=x", "NOTIFY_ON=failure", "", "=", "=x"}
 	environ := append([]string{
 		"ACME_EAB_KID=x", "ACME_EAB_HMAC_KEY=x", "ACME_EAB_KID_FILE=x", "ACME_EAB_HMAC_KEY_FILE=/x", "NOTIFY_URLS=x=y", "NOTIFY_URLS_FILE=x",
 		"HEARTBEAT_URL=x", "HEARTBEAT_URL_FILE=x", "CERT_0_ACME_EAB_KID=x", "CERT_17_ACME_EAB_HMAC_KEY=x", "CERT_007_ACME_EAB_KID_FILE=x",
 		byteOrderMark + "ACME_EAB_HMAC_KEY=x", "acme_eab_hmac_key=x", "ACME_EAB_KID",
+		"PRE_HOOK=wget --header=x", "DEPLOY_HOOK=x", "POST_HOOK=x",
 	}, kept...)
 	before := append([]string(nil), environ...)
 	if got := (Config{}).HookEnviron(environ); !reflect.DeepEqual(got, kept) {

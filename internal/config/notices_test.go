@@ -29,6 +29,10 @@ func TestWhatIsPutRightOrSuspectIsSaid(t *testing.T) {
 		{"Unicode", []string{"CERT_0_DOMAINS=Bücher.example", "RELOAD=web"}, []Notice{
 			info("CERT_0_DOMAINS", "names with other than Latin letters were put in the form of DNS (punycode): Bücher.example is xn--bcher-kva.example"),
 		}},
+		{"a Cyrillic letter among Latin ones", []string{"DOMAINS=p\u0430ypal.example,\u043f\u043e\u0447\u0442\u0430.example", "RELOAD=web"}, []Notice{
+			info("DOMAINS", "names with other than Latin letters were put in the form of DNS (punycode): p\u0430ypal.example is xn--pypal-4ve.example, \u043f\u043e\u0447\u0442\u0430.example is xn--80a1acny.example"),
+			warn("DOMAINS", "p\u0430ypal.example (xn--pypal-4ve.example) has Latin and Cyrillic letters in one word, which look alike; type it again if it was copied"),
+		}},
 		{"an IP address the long way", []string{"DOMAINS=2001:DB8:0::1", "RELOAD=web", "ACME_CA=https://ca.lan/directory"}, []Notice{
 			info("DOMAINS", "IP addresses were written the short way: 2001:DB8:0::1 is 2001:db8::1"),
 		}},

@@ -20,10 +20,10 @@ func hidden(variable string) bool {
 	return Secret(variable) || isOneOf(variable, "PRE_HOOK", "DEPLOY_HOOK", "POST_HOOK")
 }
 
-// HookEnviron is what hooks inherit of an environment: all but the secrets.
+// HookEnviron is what hooks inherit of an environment: all but what is never shown, since what a hook says is in the log.
 func (Config) HookEnviron(environ []string) []string {
 	return slices.DeleteFunc(slices.Clone(environ), func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")
-		return Secret(name)
+		return hidden(name)
 	})
 }
