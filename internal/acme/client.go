@@ -209,8 +209,11 @@ func (i *Issuer) forget(ca cert.CA) {
 // Reach sees that a CA answers and knows our account, which is registered if there is none yet. Its errors are *cert.Error.
 func (i *Issuer) Reach(ctx context.Context, ca cert.CA) error {
 	_, err := i.client(ctx, ca, nil)
-	if err != nil {
-		return i.failure("directory", "", err)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return interrupted("directory", "", ctx)
 	}
-	return nil
+	return i.failure("directory", "", err)
 }

@@ -358,9 +358,11 @@ func (m *Manager) recordConf(w *work) {
 // confTime is how long a certbot at work is waited for to write a conf.
 const confTime = 5 * time.Second
 
-// dropUseless drops an order that nobody wants any more.
+// dropUseless drops an order that nobody wants any more. One of the last hour stays: a person may have asked for it who asks again, and
+// the CA may have given its certificate.
 func (m *Manager) dropUseless(w *work) {
-	if w.result.Why == "" && w.attempts.Order != nil && !w.attempts.Order.Begun.IsZero() {
+	o := w.attempts.Order
+	if w.result.Why == "" && o != nil && !o.Begun.IsZero() && m.Now().Sub(o.Begun).Abs() > orderWindow {
 		w.attempts.Order = nil
 		m.saveAttempts(w)
 	}

@@ -35,7 +35,7 @@ func (m *Manager) survey(ctx context.Context) (works []*work, left map[string]st
 	works = worksOf(wishes)
 	for i, w := range works {
 		w.result.Err = m.guarded("files", w.name, func() (err error) {
-			w.lineage, err = m.open(ctx, w)
+			w.lineage, err = m.open(ctx, w, lineages)
 			return err
 		})
 		if err := w.result.Err; err != nil {
@@ -122,7 +122,7 @@ func (m *Manager) lineages(ctx context.Context) []cert.Lineage {
 			continue
 		}
 		if !errors.Is(err, store.ErrLeftover) { // which mending would bring back to life
-			if err = m.mend(ctx, name); err == nil {
+			if _, err = m.mend(ctx, name); err == nil {
 				_, err = m.Store.Lineage(name)
 			}
 		}
@@ -185,7 +185,7 @@ func (m *Manager) tellUnkept(works []*work, lineages []cert.Lineage, left map[st
 }
 
 // mend has the store put right what it can, and tells what it did.
-func (m *Manager) mend(ctx context.Context, name string) error {
+func (m *Manager) mend(ctx context.Context, name string) (mended bool, err error) {
 	did, err := m.Store.Mend(ctx, name)
 	if err == nil && did != "" {
 		level := slog.LevelInfo
@@ -195,13 +195,17 @@ func (m *Manager) mend(ctx context.Context, name string) error {
 		m.Log.Log(ctx, level, "files mended", cert.AttrCert, name, "did", did)
 		m.journal(cert.Event{Kind: cert.EventRepaired, Cert: name, Action: did})
 	}
-	return err
+	return did != "", err
 }
 
-// open reads a lineage, with a placeholder where there is nothing yet.
-func (m *Manager) open(ctx context.Context, w *work) (cert.Lineage, error) {
-	if err := m.mend(ctx, w.name); err != nil {
+// open reads a lineage, with a placeholder where there is nothing yet. One that was read a moment ago and is sound is not read again.
+func (m *Manager) open(ctx context.Context, w *work, known []cert.Lineage) (cert.Lineage, error) {
+	mended, err := m.mend(ctx, w.name)
+	if err != nil {
 		return cert.Lineage{}, err
+	}
+	if i := slices.IndexFunc(known, func(l cert.Lineage) bool { return l.Name == w.name }); i >= 0 && !mended && known[i].Number > 0 {
+		return known[i], nil
 	}
 	l, err := m.Store.Lineage(w.name)
 	if errors.Is(err, store.ErrBroken) {

@@ -30,11 +30,28 @@ func (d *Disk) Create(name string, perm fs.FileMode) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return withMode(f, perm)
+	if f, err = withMode(f, perm); err != nil {
+		return nil, err
+	}
+	return diskFile{f}, nil
 }
 
 func (d *Disk) Append(name string, perm fs.FileMode) (File, error) {
-	return d.root.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY|syscall.O_NONBLOCK, perm)
+	f, err := d.root.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY|syscall.O_NONBLOCK, perm)
+	if err != nil {
+		return nil, err
+	}
+	return diskFile{f}, nil
+}
+
+// diskFile is a File of a file system that may not know how to sync, as some network file systems do not.
+type diskFile struct{ *os.File }
+
+func (f diskFile) Sync() error {
+	if err := f.File.Sync(); !unsupported(err) {
+		return err
+	}
+	return nil
 }
 
 // withMode undoes the umask through the descriptor. Volumes that know no modes (SMB, 9p) refuse, which is no reason to fail:

@@ -4,14 +4,12 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/sha256"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -245,7 +243,20 @@ func (s *Store) liveError(name string, err error) error {
 		Hint: fmt.Sprintf("nothing in %s is overwritten, and no certificate is obtained in its place: move it away, or give the certificate another name (shop=shop.example.org in DOMAINS)", path.Join(s.CertDir, "live", name))}
 }
 
-var versionFile = regexp.MustCompile(`^(cert|chain|fullchain|privkey)([1-9][0-9]{0,8})\.pem$`)
+// maxDigits is how many digits a version's number has at most.
+const maxDigits = 9
+
+// versionOf reads the name of a file in archive/NAME, as privkey3.pem; n is 0 if it is that of no version's.
+func versionOf(base string) (file string, n int) {
+	stem, isPEM := strings.CutSuffix(base, ".pem")
+	file = strings.TrimRight(stem, "0123456789")
+	digits := stem[len(file):]
+	if !isPEM || !slices.Contains(cert.Files, file) || digits == "" || digits[0] == '0' || len(digits) > maxDigits {
+		return "", 0
+	}
+	n, _ = strconv.Atoi(digits)
+	return file, n
+}
 
 // numberOf is the version that a link in live/NAME points to; 0 if it points elsewhere. Of an absolute link the last components
 // count: the volume may have been mounted at another place.
@@ -255,12 +266,10 @@ func numberOf(name, file, target string) int {
 	if path.IsAbs(target) {
 		inside = strings.HasSuffix(path.Dir(path.Clean(target)), "/"+dir)
 	}
-	m := versionFile.FindStringSubmatch(path.Base(target))
-	if !inside || m == nil || m[1] != file {
-		return 0
+	if of, n := versionOf(path.Base(target)); inside && of == file {
+		return n
 	}
-	n, _ := strconv.Atoi(m[2]) // at most 9 digits
-	return n
+	return 0
 }
 
 // numbers are those of which archive/NAME has any file, newest first.
@@ -268,8 +277,7 @@ func (s *Store) numbers(name string) []int {
 	entries, _ := s.certs.ReadDir(path.Join("archive", name)) // no folder, no versions
 	var numbers []int
 	for _, e := range entries {
-		if m := versionFile.FindStringSubmatch(e.Name()); m != nil {
-			n, _ := strconv.Atoi(m[2])
+		if _, n := versionOf(e.Name()); n > 0 {
 			numbers = append(numbers, n)
 		}
 	}
@@ -391,8 +399,7 @@ func (s *Store) Servable(name string) bool {
 	if err != nil {
 		return false
 	}
-	_, err = tls.X509KeyPair(chain, key)
-	return err == nil
+	return s.parsed.servable(chain, key)
 }
 
 // digest tells whether what people and web servers see of a lineage has changed: the live files and the renewal settings.

@@ -2,8 +2,10 @@ package store
 
 import (
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
+	"slices"
 	"sync"
 
 	"github.com/sidecert/sidecert/internal/cert"
@@ -14,6 +16,26 @@ import (
 type parsed struct {
 	chains  memo[[]*x509.Certificate]
 	bundles memo[cert.Bundle]
+	confs   memo[*conf]
+	// pairs are those that a web server can start with, which asks for less than a bundle.
+	pairs memo[struct{}]
+}
+
+// conf returns one that is the caller's to change.
+func (p *parsed) conf(data []byte) (*conf, error) {
+	c, err := p.confs.of(sumOf(data), func() (*conf, error) { return parseConf(data) })
+	if err != nil {
+		return nil, err
+	}
+	return &conf{lines: slices.Clone(c.lines), bom: c.bom, read: c.read}, nil
+}
+
+func (p *parsed) servable(chainPEM, keyPEM []byte) bool {
+	_, err := p.pairs.of(sumOf(chainPEM, keyPEM), func() (none struct{}, err error) {
+		_, err = tls.X509KeyPair(chainPEM, keyPEM)
+		return none, err
+	})
+	return err == nil
 }
 
 func (p *parsed) chain(data []byte) ([]*x509.Certificate, error) {

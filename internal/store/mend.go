@@ -195,7 +195,7 @@ func (s *Store) mendConfOf(name string, n int, note func(string, error) error) e
 }
 
 // newerThan is the whole version that was issued last, and whether it is to be live in place of what is. A version is judged by its
-// dates: numbers mean nothing.
+// dates: numbers mean nothing, but between two of the same second.
 func (s *Store) newerThan(name string, live version) (n int, newer bool) {
 	var issued time.Time
 	if live.number > 0 {
@@ -205,8 +205,12 @@ func (s *Store) newerThan(name string, live version) (n int, newer bool) {
 		if number == live.number {
 			continue
 		}
-		if b, err := s.version(name, number); err == nil && b.Chain[0].NotBefore.After(issued) && !cert.IsPlaceholder(b.Chain[0]) {
-			n, newer, issued = number, true, b.Chain[0].NotBefore
+		b, err := s.version(name, number)
+		if err != nil || cert.IsPlaceholder(b.Chain[0]) {
+			continue
+		}
+		if at := b.Chain[0].NotBefore; at.After(issued) || at.Equal(issued) && number > n {
+			n, newer, issued = number, true, at
 		}
 	}
 	return n, newer

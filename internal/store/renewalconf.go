@@ -28,7 +28,7 @@ func (s *Store) readConf(lineage string) (*conf, error) {
 	name := confName(lineage)
 	data, err := s.certs.ReadFile(name)
 	if err == nil {
-		return parseConf(data)
+		return s.parsed.conf(data)
 	}
 	info, errLook := s.certs.Lstat(name)
 	switch {

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sidecert/sidecert/internal/cert"
 )
 
@@ -179,6 +181,9 @@ func (s *Store) Try() error {
 }
 
 func tryError(variable, dir string, err error) error {
+	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
+		return &cert.Error{Op: "try to write to " + variable, Err: err, Hint: "too many files are open: raise the limit (ulimits: nofile in the compose file)"}
+	}
 	return &cert.Error{Op: "try to write to " + variable, Err: err,
 		Hint: fmt.Sprintf("nothing is ordered that could not be stored; make the volume at %s writable and free some space", dir)}
 }
