@@ -1,9 +1,7 @@
 package main
 
 import (
-	"context"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -15,18 +13,13 @@ import (
 
 	"github.com/sidecert/sidecert/internal/acmetest"
 	"github.com/sidecert/sidecert/internal/cert"
-	"github.com/sidecert/sidecert/internal/config"
 	"github.com/sidecert/sidecert/internal/docker/dockertest"
 )
 
 // The scripts in testdata run the real program as a process of its own, beside a real CA (Pebble), a web server and a stand-in for
 // the engine, all in the test's process.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"sidecert": func() {
-		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-		defer stop()
-		os.Exit(run(ctx, &invocation{args: os.Args[1:], environ: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, world: config.HostWorld(), now: time.Now}))
-	}})
+	testscript.Main(m, map[string]func(){"sidecert": main})
 }
 
 func TestScripts(t *testing.T) {

@@ -1,5 +1,5 @@
-// Package acmetest runs Pebble, Let's Encrypt's CA for tests, inside the process: for our tests and for the demo. It is never
-// linked into the product. Pebble keeps everything in memory and is not secure.
+// Package acmetest runs CAs inside the process, for our tests and for the demo: Pebble, Let's Encrypt's CA for tests (CA), and one in
+// memory without a network whose answers a test can change (Fake). It is never linked into the product, and not secure.
 package acmetest
 
 import (

@@ -44,8 +44,9 @@ type vars struct {
 	KeyType string `env:"KEY_TYPE" default:"ec-256"`
 	// Keep the private key over renewals.
 	ReuseKey string `env:"REUSE_KEY" default:"false"`
-	// How long before expiry to renew, `30d` or `12h`, at most half of the lifetime. `auto`: when 1/3 of the lifetime is left,
-	// 1/2 below 10 days.
+	// How long before expiry to renew, `30d` or `12h`, at most half of the lifetime; sooner where the CA suggests it (ARI, RFC 9773).
+	// `auto`: when the CA suggests it, without suggestion when 1/3 of the lifetime is left, 1/2 below 10 days; never when less than three
+	// quarters of that are left.
 	RenewBefore string `env:"RENEW_BEFORE" envDefault:"auto"`
 
 	// Folder for challenge files, `WEBROOT/.well-known/acme-challenge/TOKEN`; the web container serves it.

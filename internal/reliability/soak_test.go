@@ -36,6 +36,7 @@ const (
 // middle of orders, and the CA refuses every fifth nonce. A client that looks each second sees only valid certificates.
 func TestSoakLeavesNoGapInWhatIsServed(t *testing.T) {
 	t.Parallel() // it waits most of the time
+	need(t)
 	length, err := time.ParseDuration(cmp.Or(os.Getenv("SOAK"), shortSoak.String()))
 	if err != nil {
 		t.Fatalf("SOAK: %v", err)

@@ -45,6 +45,7 @@ func (m *Manager) survey(ctx context.Context) (works []*work, left map[string]st
 			m.warnOnce("open "+w.name, "")
 		}
 		m.welcome(w, wishes[i].Doubts)
+		m.tellOpenKey(w)
 	}
 	m.tellUnkept(works, lineages, left)
 	m.tellVanished(works)
@@ -166,6 +167,15 @@ func (m *Manager) welcome(w *work, doubts []cert.Doubt) {
 	for _, d := range doubts {
 		m.warnOnce("doubt "+w.name+" "+d.Text, d.Text, cert.AttrCert, w.name, cert.AttrHint, d.Hint)
 	}
+}
+
+// tellOpenKey warns of a private key that everybody may read: some volumes have no modes but those of their mount.
+func (m *Manager) tellOpenKey(w *work) {
+	msg := ""
+	if w.lineage.Number > 0 && m.Store.KeyIsOpen(w.name, w.lineage.Number) {
+		msg = "private key can be read by everybody"
+	}
+	m.warnOnce("key "+w.name, msg, cert.AttrCert, w.name, cert.AttrHint, "see `sidecert doctor`; a volume without modes is to be mounted with others, or to be one of the engine's own")
 }
 
 // tellUnkept warns of what is stored and not renewed.
