@@ -118,7 +118,9 @@ func (c *client) newOrder(ctx context.Context, req cert.Request, k *keys) (*work
 	}
 	order, err := c.postOrder(ctx, req.Spec, c.replaces(req))
 	if err != nil {
-		c.doubted.Store(isLost(err) || isAbsent(err))
+		if isLost(err) || isAbsent(err) {
+			c.doubted.Store(true)
+		}
 		return nil, c.orderFailed(req.Spec, err)
 	}
 	stored.URL, stored.Expires = order.URI, order.Expires

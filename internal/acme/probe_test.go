@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -299,5 +300,42 @@ func TestManyNamesShareOneMinute(t *testing.T) {
 	}
 	if took := time.Since(begun); took > 10*time.Second {
 		t.Errorf("took %s, want the limit of one name", took)
+	}
+}
+
+func TestByteOrderMarkBeforeTheFileIsTold(t *testing.T) {
+	w := newWeb(t, func(files http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			io.WriteString(rw, "\ufeff")
+			files.ServeHTTP(rw, r)
+		})
+	})
+	e := failed(t, w.preflight("example.test"))
+	if !strings.Contains(e.Err.Error(), "is served, but with a byte order mark before it") || !strings.Contains(e.Hint, "send the files of the webroot volume as they are") {
+		t.Errorf("err  %q, want the byte order mark told\nhint %q, want to have it sent as it is", e.Err, e.Hint)
+	}
+}
+
+// A cache in front of the web server remembers for good what it was told of a path, as some do with a 404 for minutes.
+func TestCacheThatRemembersAnAnswerDisturbsNoLaterProbe(t *testing.T) {
+	var away atomic.Bool
+	var remembered sync.Map
+	w := newWeb(t, func(files http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if _, known := remembered.Load(r.URL.Path); known || away.Load() {
+				remembered.Store(r.URL.Path, true)
+				http.NotFound(rw, r)
+				return
+			}
+			files.ServeHTTP(rw, r)
+		})
+	})
+	away.Store(true)
+	if e := failed(t, w.preflight("example.test")); !strings.Contains(e.Err.Error(), "answered 404") {
+		t.Fatalf("while the files are away: %v, want the 404", e)
+	}
+	away.Store(false)
+	if err := w.preflight("example.test"); err != nil {
+		t.Errorf("once the files are there: %v, want a probe by a name that no cache knows", err)
 	}
 }

@@ -15,7 +15,14 @@ var errKilled = errors.New("sidecert was killed in the middle of it")
 // obtain waits until the challenge path is served where that was never seen, and then makes one attempt. The outcome is in w
 // and, as far as later attempts need it, on disk.
 func (m *Manager) obtain(ctx context.Context, w *work, slots chan struct{}, hooks *hooks) {
-	if !m.challengeServed(ctx, w) {
+	served := false
+	if err := m.guarded("preflight", w.name, func() error {
+		served = m.challengeServed(ctx, w)
+		return nil
+	}); err != nil {
+		w.result.Err = err
+	}
+	if !served {
 		return
 	}
 	select {

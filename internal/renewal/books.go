@@ -27,6 +27,12 @@ func (m *Manager) waits(w *work, force bool, now time.Time) (Waits, error) {
 	return Waits{Attempts: w.attempts, Guard: guard, Hold: hold, Failures: failures, Lifetime: m.lifetime(w), CA: w.spec.CA, ByHand: w.byHand, Force: force}, nil
 }
 
+func (m *Manager) lockedWaits(w *work, force bool, now time.Time) (Waits, error) {
+	m.books.Lock()
+	defer m.books.Unlock()
+	return m.waits(w, force, now)
+}
+
 func (m *Manager) loadHold(ca cert.CA, now time.Time) (cert.Hold, error) {
 	h, err := m.Store.Hold(ca)
 	if err != nil {
@@ -138,7 +144,11 @@ func (m *Manager) preflightHeld(w *work) time.Time {
 	if w.byHand {
 		return time.Time{}
 	}
-	return m.heldUntil[w.spec.Digest()]
+	until := m.heldUntil[w.spec.Digest()]
+	if bringBack(&until, m.Now().Add(time.Minute)) {
+		m.heldUntil[w.spec.Digest()] = until
+	}
+	return until
 }
 
 func (m *Manager) loadFailures(now time.Time) (map[string][]time.Time, error) {
@@ -157,7 +167,7 @@ func (m *Manager) countFailures(names []string, now time.Time) {
 	defer m.books.Unlock()
 	book, err := m.loadFailures(now)
 	for _, name := range names {
-		book = remember(book, name, issueWindow, now.UTC())
+		book = remember(book, name, failureWindow, now.UTC())
 	}
 	if err == nil {
 		err = m.Store.SaveFailures(book)
@@ -185,23 +195,32 @@ func (m *Manager) enter(w *work, now time.Time) (at time.Time, held string, err 
 	for range m.underWay[underWaySet+set] { // and as orders and certificates of their set
 		waits.Guard.Ordered, waits.Guard.Issued = remember(waits.Guard.Ordered, set, issueWindow, now), remember(waits.Guard.Issued, set, issueWindow, now)
 	}
+	id := w.spec.CA.ID()
+	if cert.Public(w.spec.CA.Directory) { // and as orders of their account
+		for range m.underWay[underWayCA+id] {
+			waits.Guard.Orders = remember(waits.Guard.Orders, id, accountWindow, now)
+		}
+	}
 	at, held = waits.Until(w.spec.Names, now)
 	if at.After(now) {
 		return at, held, nil
 	}
-	for _, name := range append(slices.Clone(w.spec.Names), underWaySet+set) {
+	for _, name := range append(slices.Clone(w.spec.Names), underWaySet+set, underWayCA+id) {
 		m.underWay[name]++
 	}
 	return now, "", nil
 }
 
-// underWaySet begins the key of a whole set in underWay; no name begins so.
-const underWaySet = "set of "
+// underWaySet and underWayCA begin the keys of a whole set and of an account in underWay; no name begins so.
+const (
+	underWaySet = "set of "
+	underWayCA  = "account at "
+)
 
 func (m *Manager) leave(w *work) {
 	m.books.Lock()
 	defer m.books.Unlock()
-	for _, name := range append(slices.Clone(w.spec.Names), underWaySet+setOf(w.spec.Names)) {
+	for _, name := range append(slices.Clone(w.spec.Names), underWaySet+setOf(w.spec.Names), underWayCA+w.spec.CA.ID()) {
 		if m.underWay[name]--; m.underWay[name] == 0 {
 			delete(m.underWay, name)
 		}

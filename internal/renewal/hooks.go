@@ -74,12 +74,18 @@ func (h *hooks) end(ctx context.Context, w *work) {
 	h.one.Lock()
 	defer h.one.Unlock()
 	if h.Hooks != nil && w.result.Obtained {
-		l := w.lineage
-		l.Conf.Hooks = h.m.hooksOf(l)
-		h.Deploy(ctx, l)
+		_ = h.m.guarded("hook", w.name, func() error { // which tells of a panic
+			l := w.lineage
+			l.Conf.Hooks = h.m.hooksOf(l)
+			h.Deploy(ctx, l)
+			return nil
+		})
 	}
 	if h.left--; h.left == 0 {
-		h.after(ctx)
+		_ = h.m.guarded("hook", "", func() error {
+			h.after(ctx)
+			return nil
+		})
 	}
 }
 

@@ -216,6 +216,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer ticker.Stop()
 	defer close(m.stopped)
 	for {
+		bringBack(&next, m.Now().Add(longest)) // a clock that was ahead has set it
 		waiting = slices.DeleteFunc(waiting, func(a ask) bool { return a.by != nil && a.by.Err() != nil })
 		if running == nil && len(waiting) == 0 && !m.Now().Before(next) {
 			waiting = append(waiting, ask{})

@@ -87,15 +87,7 @@ func (w *world) lineage(name string) cert.Lineage {
 // run runs a manager until the returned function is called.
 func (w *world) run() (m *Manager, stop func()) {
 	m = w.manager()
-	ctx, cancel := context.WithCancel(w.t.Context())
-	done := make(chan error, 1)
-	go func() { done <- m.Run(ctx) }()
-	return m, func() {
-		cancel()
-		if err := <-done; !errors.Is(err, context.Canceled) {
-			w.t.Errorf("Run() = %v, want the context's end", err)
-		}
-	}
+	return m, w.keep(m)
 }
 
 type lockedWriter struct {

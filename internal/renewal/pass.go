@@ -91,9 +91,11 @@ func (m *Manager) pass(ctx context.Context, a Ask) Result {
 				}
 				return w.result.Err
 			})
+			m.tellUndecided(w)
 		}
 	}
 	slices.SortStableFunc(wanted, func(a, b *work) int { return a.expiry().Compare(b.expiry()) })
+	wanted = m.pace(wanted)
 	if len(wanted) > 0 {
 		if err := m.Store.Try(); err != nil {
 			wanted = m.holdAll(wanted, err)
@@ -109,6 +111,61 @@ func (m *Manager) pass(ctx context.Context, a Ask) Result {
 		})
 	}
 	return r
+}
+
+// tellUndecided warns of a certificate that is held because nobody knows what holds it back: what was tried cannot be read.
+func (m *Manager) tellUndecided(w *work) {
+	if w.result.Err == nil {
+		m.warnOnce("decide "+w.name, "")
+		return
+	}
+	text, hint := ErrorText(w.result.Err)
+	m.warnOnce("decide "+w.name, "certificate held: what was tried for it cannot be read or written", cert.AttrCert, w.name, cert.AttrErr, text, cert.AttrHint, hint)
+}
+
+// pace leaves to later passes what an account's pace has no room for now: those that expire first go first. What is resumed is no
+// further order.
+func (m *Manager) pace(wanted []*work) []*work {
+	if len(wanted) == 0 {
+		return nil
+	}
+	m.books.Lock()
+	defer m.books.Unlock()
+	now := m.Now()
+	g, err := m.loadGuard(now)
+	if err != nil {
+		return wanted // which is told where each of them enters
+	}
+	ordered, held := map[string]int{}, map[string]int{}
+	wanted = slices.DeleteFunc(wanted, func(w *work) bool {
+		id := w.spec.CA.ID()
+		if w.force || !cert.Public(w.spec.CA.Directory) || w.attempts.Order != nil && w.attempts.Order.URL != "" {
+			return false
+		}
+		ordered[id]++
+		if ordered[id]+len(within(g.Orders[id], accountWindow, now)) <= accountOrders {
+			return false
+		}
+		held[w.spec.CA.Directory]++
+		w.result.Next = later(freeAt(g.Orders[id], accountOrders, accountWindow, now), now.Add(time.Minute))
+		w.result.Held = fmt.Sprintf("%d orders are made at this CA in 3 hours, and others expire earlier", accountOrders)
+		return true
+	})
+	for ca, n := range held {
+		m.warnOnce("pace "+ca, "more certificates are due than one account may order: those that expire first come first", cert.AttrCA, ca, "waiting", n,
+			cert.AttrHint, "this protects the CA's limit of orders for an account; the others follow within hours")
+	}
+	if len(held) == 0 {
+		m.warnPaced(wanted)
+	}
+	return wanted
+}
+
+// warnPaced takes back the warning that certificates wait for others.
+func (m *Manager) warnPaced(wanted []*work) {
+	for _, w := range wanted {
+		m.warnOnce("pace "+w.spec.CA.Directory, "")
+	}
 }
 
 // expiry is when what is served expires: nothing, or a placeholder, has expired already.
@@ -228,6 +285,7 @@ func (m *Manager) decide(w *work, force bool) bool {
 	m.settleKilled(w)
 	m.forgive(w)
 	if why == "" {
+		m.warnOnce("clock of "+w.name, "")
 		w.result.Next = m.due(w, now)
 		return false
 	}
@@ -235,9 +293,7 @@ func (m *Manager) decide(w *work, force bool) bool {
 		w.result.Held, w.result.Next = barred, now.Add(longest)
 		return false
 	}
-	m.books.Lock()
-	waits, err := m.waits(w, force, now)
-	m.books.Unlock()
+	waits, err := m.lockedWaits(w, force, now)
 	if err != nil {
 		w.result.Err = err
 		return false
@@ -305,6 +361,10 @@ func (m *Manager) loadAttempts(book string, now time.Time) (cert.Attempts, error
 	did := bringBack(&a.Next, now.Add(farthestNext))
 	did = bringBack(&a.NotBefore, now.Add(farthestNotBefore)) || did
 	did = bringBack(&a.Begun, now) || did
+	did = bringBack(&a.Hastened, now) || did
+	if a.Suggestion != nil {
+		did = bringBack(&a.Suggestion.Next, now.Add(farthestQuestion)) || did
+	}
 	if did {
 		err = m.Store.SaveAttempts(book, a)
 	}

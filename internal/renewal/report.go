@@ -14,6 +14,7 @@ func (m *Manager) report(ctx context.Context, w *work) {
 		m.warnOnce("ca "+w.spec.CA.ID(), "")
 		m.warnOnce("clock of "+w.name, "")
 		m.warnOnce("waits "+w.name, "")
+		m.noteKept(w)
 		leaf := w.lineage.Leaf()
 		m.journal(cert.Event{Kind: cert.EventObtained, Cert: w.name, Names: w.lineage.Names(), Version: w.lineage.Number,
 			NotAfter: leaf.NotAfter, CA: w.lineage.Conf.Server, Next: w.result.Next})

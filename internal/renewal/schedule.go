@@ -1,6 +1,7 @@
 package renewal
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
@@ -96,12 +97,20 @@ func within(times []time.Time, window time.Duration, now time.Time) []time.Time 
 	return recent
 }
 
-// setOf names a set of names, in whatever order they stand.
+// setOf names a set of names, in whatever order they stand: by the names where they are few, so that a person can read the book, and
+// by their SHA-256 where they are many, so that the book stays small.
 func setOf(names []string) string {
 	names = slices.Clone(names)
 	slices.Sort(names)
-	return strings.Join(names, ",")
+	set := strings.Join(names, ",")
+	if len(set) <= maxSet {
+		return set
+	}
+	return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(set)))
 }
+
+// maxSet is in bytes.
+const maxSet = 128
 
 // remember adds a time to a book and drops what is older than a window.
 func remember(book map[string][]time.Time, set string, window time.Duration, now time.Time) map[string][]time.Time {

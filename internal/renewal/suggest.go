@@ -123,8 +123,13 @@ func (m *Manager) put(ctx context.Context, q *question) error {
 		return err // what cannot be remembered is not asked, or it would be asked without end
 	}
 	heard, err := m.Issuer.Suggest(ctx, q.w.spec.CA, q.w.lineage.Leaf())
-	if e, ok := errors.AsType[*cert.Error](err); ok && (e.Kind == cert.KindUnreachable || e.Kind == cert.KindBusy) || ctx.Err() != nil {
+	e, _ := errors.AsType[*cert.Error](err)
+	if ctx.Err() != nil || e != nil && (e.Kind == cert.KindUnreachable || e.Kind == cert.KindBusy) {
 		m.Log.Debug("CA not asked when to renew", cert.AttrCert, q.w.name, cert.AttrErr, err)
+		if e != nil && e.Kind == cert.KindBusy {
+			asked.Next = later(asked.Next, heard.Next)
+			err = errors.Join(err, m.Store.SaveAttempts(q.w.name, q.attempts))
+		}
 		return err // what it said before stands
 	}
 	heard.Choose(earlier, rand.Float64())
@@ -156,6 +161,9 @@ func (m *Manager) tellAnswer(q *question) {
 
 // suggestion is the CA's for a certificate, nil where it is not to be heeded.
 func (w *work) suggestion(now time.Time) *cert.Suggestion {
+	if !w.lineage.Issued() {
+		return nil
+	}
 	if since := now.Sub(w.attempts.Hastened); since < min(hastenAgain, cert.Lifetime(w.lineage.Leaf())/4) {
 		return nil
 	}

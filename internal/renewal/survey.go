@@ -66,14 +66,28 @@ func (m *Manager) tellVanished(works []*work) {
 			now[w.name] = w.adopted
 		}
 	}
+	var gone []string
 	for _, name := range slices.Sorted(maps.Keys(before)) {
-		if !keeps(now, name) {
-			m.tellGone(name, before[name], configured[name])
+		switch {
+		case keeps(now, name):
+		case m.isThere(name): // left to certbot, say
+			now[name] = before[name]
+		default:
+			gone = append(gone, name)
 		}
 	}
-	if !maps.Equal(before, now) {
-		m.saveKept(now)
+	if maps.Equal(before, now) || !m.saveKept(now) {
+		return // what cannot be remembered would be told at each pass
 	}
+	for _, name := range gone {
+		m.tellGone(name, before[name], configured[name])
+	}
+}
+
+// isThere reports whether a lineage has a certificate, or files that cannot be read.
+func (m *Manager) isThere(name string) bool {
+	l, err := m.Store.Lineage(name)
+	return err != nil || l.Issued()
 }
 
 func keeps(lineages map[string]bool, name string) bool {
@@ -96,6 +110,17 @@ func (m *Manager) tellGone(name string, adopted, configured bool) {
 	m.journal(cert.Event{Kind: cert.EventDeleted, Cert: name, Err: "it is not there any more, and it was not sidecert that deleted it"})
 }
 
+// noteKept has a certificate missed from now on when it is not there any more.
+func (m *Manager) noteKept(w *work) {
+	before, err := m.Store.Kept()
+	if err != nil || keeps(before, w.name) {
+		return
+	}
+	now := map[string]bool{w.name: w.adopted}
+	maps.Copy(now, before)
+	m.saveKept(now)
+}
+
 func (m *Manager) forgetKept(name string) {
 	if before, err := m.Store.Kept(); err == nil && keeps(before, name) {
 		delete(before, name)
@@ -103,10 +128,14 @@ func (m *Manager) forgetKept(name string) {
 	}
 }
 
-func (m *Manager) saveKept(lineages map[string]bool) {
-	if err := m.Store.SaveKept(lineages); err != nil {
-		m.Log.Warn("state not written", cert.AttrErr, err)
+func (m *Manager) saveKept(lineages map[string]bool) bool {
+	err := m.Store.SaveKept(lineages)
+	if err != nil {
+		m.warnOnce("kept", "state not written", cert.AttrErr, err)
+		return false
 	}
+	m.warnOnce("kept", "")
+	return true
 }
 
 // lineages are all that can be read. What certbot, or a copy of its folder, has left in a bad state is mended first, since nobody knows
@@ -196,6 +225,7 @@ func (m *Manager) tellUnkept(works []*work, lineages []cert.Lineage, left map[st
 
 // mend has the store put right what it can, and tells what it did.
 func (m *Manager) mend(ctx context.Context, name string) (mended bool, err error) {
+	defer m.step()
 	did, err := m.Store.Mend(ctx, name)
 	if err == nil && did != "" {
 		level := slog.LevelInfo

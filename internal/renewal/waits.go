@@ -90,6 +90,8 @@ const (
 	farthestNext      = 30 * time.Hour
 	farthestHold      = 2 * time.Minute
 	farthestNotBefore = 7 * 24 * time.Hour
+	// farthestQuestion is above the longest that a CA may say it is not to be asked again when to renew, which is a day.
+	farthestQuestion = 25 * time.Hour
 )
 
 // bringBack takes back a time that a clock which was ahead has put too far away. It reports whether it did, for then the mended

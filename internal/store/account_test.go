@@ -355,3 +355,44 @@ func TestOwnAccountIsFoundByItsFolderAlone(t *testing.T) {
 		t.Errorf("a second RetireAccount() = %q, %v; want that none of certbot's is retired", to, err)
 	}
 }
+
+// What a full disk, a power cut or a careless copy leaves of a key is never taken for the lack of one.
+func TestTruncatedAccountKeyIsAnErrorAndStays(t *testing.T) {
+	key, err := cert.NewKey(cert.EC256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := cert.NewKey(cert.EC256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := cert.EncodeKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, left := range []int{0, 1, len(whole) / 2, len(whole) - 30} {
+		stateDir := t.TempDir()
+		s := open(t, t.TempDir(), stateDir)
+		if err := s.SaveAccount(le, cert.Account{Key: key, URI: "https://ca.example/acct/1"}); err != nil {
+			t.Fatal(err)
+		}
+		folder := filepath.Join(stateDir, ownAccount(le))
+		files := []string{filepath.Join(folder, "key.pem"), filepath.Join(folder, "key-copy.pem")}
+		for _, file := range files {
+			if err := os.Truncate(file, int64(left)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err := s.Account(le)
+		e, ok := errors.AsType[*cert.Error](err)
+		if !ok || errors.Is(err, fs.ErrNotExist) || e.Kind != cert.KindPerson || !strings.Contains(e.Hint, files[0]) {
+			t.Errorf("with %d bytes left Account() = %v, want an error for a person that names %s", left, err, files[0])
+		}
+		s.SaveAccount(le, cert.Account{Key: other, URI: "https://ca.example/acct/2"}) // whether it refuses or not
+		for _, file := range files {
+			if got, err := os.ReadFile(file); err != nil || string(got) != string(whole[:left]) {
+				t.Errorf("with %d bytes left %s was replaced: %q, %v", left, filepath.Base(file), got, err)
+			}
+		}
+	}
+}

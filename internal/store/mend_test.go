@@ -597,3 +597,22 @@ func TestFolderThatTheConfNamesWinsNothingOverVersionsThatAreThere(t *testing.T)
 	mended(t, s)
 	wantLinks(t, s, want.Number, want.Fingerprint())
 }
+
+func TestHigherNumberWinsBetweenTwoOfTheSameSecond(t *testing.T) {
+	at := time.Now().Add(-time.Hour).Truncate(time.Second)
+	for _, live := range []int{1, 2, 3} {
+		dir := t.TempDir()
+		s := open(t, dir, t.TempDir())
+		var stored []cert.Lineage
+		for range 3 {
+			stored = append(stored, save(t, s, ca.Issue(at, life, names...)))
+		}
+		if err := s.point("example.org", live); err != nil {
+			t.Fatal(err)
+		}
+		if did, err := s.Mend(t.Context(), "example.org"); err != nil || (did == "") != (live == 3) {
+			t.Errorf("with version %d live Mend() = %q, %v; want it to make 3 live", live, did, err)
+		}
+		wantLinks(t, s, 3, stored[2].Fingerprint())
+	}
+}

@@ -187,6 +187,9 @@ func (s *Store) writeJSON(name string, v any) error {
 	if err != nil {
 		return err
 	}
+	if len(data) >= MaxFile { // it could not be read again
+		return fmt.Errorf("write state %s: %w: it has %d bytes", name, ErrUnfit, len(data))
+	}
 	if err := s.writeState(name, append(data, '\n')); err != nil {
 		return fmt.Errorf("write state: %w", err)
 	}
