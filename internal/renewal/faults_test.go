@@ -2,9 +2,12 @@ package renewal
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -404,4 +407,105 @@ func TestForcedOrderIsResumedWithinTheHourOnly(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestDamagedVersionThatIsStillServedIsOrderedAnew has a fullchain that web servers take and no client does: its second certificate is
+// another's.
+func TestDamagedVersionThatIsStillServedIsOrderedAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		w.once(Ask{})
+		full := filepath.Join(w.certDir, "archive/a.example/fullchain1.pem")
+		old, err := os.ReadFile(full)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const end = "-----END CERTIFICATE-----\n"
+		leaf, _, _ := strings.Cut(string(old), end)
+		other := cert.EncodeChain(testCA.Issue(w.now(), day, "x.example").Chain[:1])
+		if err := os.WriteFile(full, append([]byte(leaf+end), other...), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		_, stop := w.run()
+		time.Sleep(time.Hour)
+		stop()
+		if n := w.issuer.count(); n != 2 {
+			t.Errorf("%d orders, want the first and one for the damaged version\n%s", n, w.log)
+		}
+	})
+}
+
+// TestBookThatCannotBeReadIsTold has a guard's book that is none: nothing is ordered without it, and a person hears of it once.
+func TestBookThatCannotBeReadIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		book := filepath.Join(w.stateDir, "guard.json")
+		if err := os.WriteFile(book, make([]byte, store.MaxFile+1), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, stop := w.run()
+		time.Sleep(3 * time.Hour)
+		if n, told := w.issuer.count(), strings.Count(w.log.String(), "certificate held: what was tried for it"); n != 0 || told != 1 {
+			t.Errorf("%d orders, told %d times; want none, and once\n%s", n, told, w.log)
+		}
+		if err := os.Remove(book); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		stop()
+		if n := w.issuer.count(); n != 1 {
+			t.Errorf("%d orders once the book was gone, want one", n)
+		}
+	})
+}
+
+// TestBooksOfManyNamesStaySmall has 400 certificates of 100 names: a book over store.MaxFile could not be read again.
+func TestBooksOfManyNamesStaySmall(t *testing.T) {
+	now := time.Now()
+	guard := cert.Guard{Ordered: map[string][]time.Time{}, Issued: map[string][]time.Time{}}
+	for i := range 400 {
+		var names []string
+		for j := range 100 {
+			names = append(names, fmt.Sprintf("www.customer-%03d-%03d.some-hoster.example", i, j))
+		}
+		guard.Ordered[setOf(names)], guard.Issued[setOf(names)] = []time.Time{now, now, now}, []time.Time{now, now, now, now}
+	}
+	w := newWorld(t)
+	s := w.manager().Store
+	if err := s.SaveGuard(guard); err != nil {
+		t.Fatal(err)
+	}
+	if back, err := s.Guard(); err != nil || len(back.Ordered) != 400 {
+		t.Errorf("%d sets were read back, %v; want 400", len(back.Ordered), err)
+	}
+}
+
+// TestLineageLeftToCertbotHasNotVanished has one that was adopted and is then none of ours, and is there all the same.
+func TestLineageLeftToCertbotHasNotVanished(t *testing.T) {
+	w := newWorld(t, "new.example")
+	w.adopt = true
+	w.certbots("old.example", []string{"old.example"}, "server = https://ca.example/dir", "authenticator = webroot")
+	w.once(Ask{})
+	w.certbots("old.example", []string{"old.example"}, "server = https://ca.example/dir", "authenticator = webroot", "autorenew = False")
+	w.once(Ask{})
+	if strings.Contains(w.log.String(), "is not there any more") {
+		t.Errorf("a lineage that is there was told to be gone\n%s", w.log)
+	}
+}
+
+// TestBusyCAIsAskedWhenItSaid has a CA that asks for a day's rest when it is asked about a certificate.
+func TestBusyCAIsAskedWhenItSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		w.specs[0].CA.Directory = "https://ca.example/dir"
+		w.issuer.suggest = func(*x509.Certificate) (cert.Heard, error) {
+			return cert.Heard{Suggestion: cert.Suggestion{Next: w.now().Add(day)}}, &cert.Error{Op: "renewalInfo", Kind: cert.KindBusy, Err: errors.New("429")}
+		}
+		_, stop := w.run()
+		time.Sleep(3*day - time.Hour)
+		stop()
+		if asked := len(w.issuer.asked); asked != 3 {
+			t.Errorf("asked %d times in three days, want once a day", asked)
+		}
+	})
 }

@@ -226,7 +226,10 @@ func TestWatchCallsForChangesOfOthersOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, conf, string(data))
+	write(t, conf+"~", string(data)) // in one step, as editors do it
+	if err := os.Rename(conf+"~", conf); err != nil {
+		t.Fatal(err)
+	}
 	select {
 	case <-calls:
 		t.Error("woken by a write of our own")
