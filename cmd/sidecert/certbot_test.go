@@ -303,6 +303,9 @@ func (r *roundTrips) judge(step string) {
 		r.Errorf("%s: lineages %v, want %v", step, got, want)
 	}
 	for name, w := range r.lineages {
+		if w.revoked && !w.renewed && ours[name].serial != w.serial {
+			r.expectNew(name) // the CA suggests to replace what certbot has revoked, and we heed it when we ask next
+		}
 		if problem := w.compare(ours[name]); problem != "" {
 			r.Errorf("%s: %s %s", step, name, problem)
 		}

@@ -110,14 +110,23 @@ func TestQuestionsComeAtSensibleIntervals(t *testing.T) {
 
 // TestRenewalReplaces renews twice in the place of the same certificate: the second time the CA refuses to count it as a renewal.
 func TestRenewalReplaces(t *testing.T) {
-	s := newSite(t, acmetest.Config{})
+	var orders, refused atomic.Int32
+	s := newSite(t, acmetest.Config{Wrap: func(api http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/order-plz" {
+				api.ServeHTTP(w, r)
+				return
+			}
+			orders.Add(1)
+			api.ServeHTTP(&conflicts{w, &refused}, r)
+		})
+	}})
 	var first cert.Bundle
 	for first = s.obtain(t, "example.test"); first.Chain[0].SerialNumber.Bytes()[0] >= 0x80; first = s.obtain(t, "example.test") {
 		// Pebble looks for such serials by another name than the RFC's.
 	}
 	stored := cert.Lineage{Name: "example.test", Number: 1, Chain: first.Chain, Key: first.Key, Conf: cert.Conf{Server: s.Directory}}
-	var refused atomic.Int32
-	counted := s.orders(t, &refused)
+	before := orders.Load()
 	for n, want := range []int32{0, 1} {
 		req, _ := s.request("example.test")
 		req.Stored = stored
@@ -126,44 +135,30 @@ func TestRenewalReplaces(t *testing.T) {
 			t.Errorf("order %d: refused %d times so far, want %d", n+1, refused.Load(), want)
 		}
 	}
-	if got := counted(); got != 3 {
+	if got := orders.Load() - before; got != 3 {
 		t.Errorf("%d newOrder requests, want 3: a renewal, one that is refused, and the same without `replaces`", got)
 	}
 	stored.Conf.Server = "https://other.example/dir"
 	req, _ := s.request("example.test")
 	req.Stored = stored
 	must(t, s.issuer, req)
-	if got := counted(); got != 4 || refused.Load() != 1 {
+	if got := orders.Load() - before; got != 4 || refused.Load() != 1 {
 		t.Errorf("%d newOrder requests, %d refused: what another CA gave was said to be replaced", got, refused.Load())
 	}
 }
 
-// orders counts the newOrder requests from now on, and those refused as replacing what is replaced.
-func (s *site) orders(t *testing.T, refused *atomic.Int32) func() int {
-	t.Helper()
-	var all atomic.Int32
-	c, err := s.issuer.client(t.Context(), s.ca(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	through := c.http.Transport.(*transport)
-	base := through.base
-	through.base = roundTripper(func(req *http.Request) (*http.Response, error) {
-		resp, err := base.RoundTrip(req)
-		if req.URL.String() == c.dir.OrderURL {
-			all.Add(1)
-			if err == nil && resp.StatusCode == http.StatusConflict {
-				refused.Add(1)
-			}
-		}
-		return resp, err
-	})
-	return func() int { return int(all.Load()) }
+// conflicts counts the answers that refuse to replace what is replaced.
+type conflicts struct {
+	http.ResponseWriter
+	n *atomic.Int32
 }
 
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+func (c *conflicts) WriteHeader(status int) {
+	if status == http.StatusConflict {
+		c.n.Add(1)
+	}
+	c.ResponseWriter.WriteHeader(status)
+}
 
 // TestWrongClockOrdersNothing has clocks by which a certificate is due, and a CA by whose clock it is not; and clocks by which nothing
 // that the CA issues is valid.
