@@ -4,9 +4,11 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -108,56 +110,53 @@ func TestQuestionsComeAtSensibleIntervals(t *testing.T) {
 	}
 }
 
-// TestRenewalReplaces renews twice in the place of the same certificate: the second time the CA refuses to count it as a renewal.
+// TestRenewalReplaces sees that Pebble takes what a renewal says to replace: it makes no second order without.
 func TestRenewalReplaces(t *testing.T) {
-	var orders, refused atomic.Int32
+	var orders atomic.Int32
 	s := newSite(t, acmetest.Config{Wrap: func(api http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path != "/order-plz" {
-				api.ServeHTTP(w, r)
-				return
+			if r.URL.Path == "/order-plz" {
+				orders.Add(1)
 			}
-			orders.Add(1)
-			api.ServeHTTP(&conflicts{w, &refused}, r)
+			api.ServeHTTP(w, r)
 		})
 	}})
-	var first cert.Bundle
-	for first = s.obtain(t, "example.test"); first.Chain[0].SerialNumber.Bytes()[0] >= 0x80; first = s.obtain(t, "example.test") {
-		// Pebble looks for such serials by another name than the RFC's.
+	first := s.obtain(t, "example.test")
+	for first.Chain[0].SerialNumber.Bytes()[0] >= 0x80 { // Pebble looks for such serials by another name than the RFC's
+		first = s.obtain(t, "example.test")
 	}
-	stored := cert.Lineage{Name: "example.test", Number: 1, Chain: first.Chain, Key: first.Key, Conf: cert.Conf{Server: s.Directory}}
 	before := orders.Load()
-	for n, want := range []int32{0, 1} {
-		req, _ := s.request("example.test")
-		req.Stored = stored
-		must(t, s.issuer, req)
-		if refused.Load() != want {
-			t.Errorf("order %d: refused %d times so far, want %d", n+1, refused.Load(), want)
-		}
-	}
-	if got := orders.Load() - before; got != 3 {
-		t.Errorf("%d newOrder requests, want 3: a renewal, one that is refused, and the same without `replaces`", got)
-	}
-	stored.Conf.Server = "https://other.example/dir"
 	req, _ := s.request("example.test")
-	req.Stored = stored
+	req.Stored = cert.Lineage{Name: "example.test", Number: 1, Chain: first.Chain, Key: first.Key, Conf: cert.Conf{Server: s.Directory}}
 	must(t, s.issuer, req)
-	if got := orders.Load() - before; got != 4 || refused.Load() != 1 {
-		t.Errorf("%d newOrder requests, %d refused: what another CA gave was said to be replaced", got, refused.Load())
+	if n := orders.Load() - before; n != 1 {
+		t.Errorf("%d newOrder requests, want one", n)
 	}
 }
 
-// conflicts counts the answers that refuse to replace what is replaced.
-type conflicts struct {
-	http.ResponseWriter
-	n *atomic.Int32
-}
-
-func (c *conflicts) WriteHeader(status int) {
-	if status == http.StatusConflict {
-		c.n.Add(1)
+// TestRefusedReplacementIsOrderedWithout renews twice in the place of the same certificate, and once in the place of another CA's.
+func TestRefusedReplacementIsOrderedWithout(t *testing.T) {
+	fake := acmetest.NewFake(acmetest.FakeConfig{Window: func(leaf *x509.Certificate) (time.Time, time.Time) {
+		return leaf.NotBefore, leaf.NotAfter
+	}})
+	issuer := New(Config{Accounts: &memory{}, Log: slog.New(slog.DiscardHandler), Transport: fake, UserAgent: "sidecert-test"})
+	ca := cert.CA{Directory: fake.Directory(), AgreeTOS: true}
+	request := func(stored cert.Lineage) cert.Request {
+		return cert.Request{Spec: cert.Spec{Name: "example.test", Names: []string{"example.test"}, CA: ca, Webroot: t.TempDir()}, Stored: stored, Save: new(saved).save}
 	}
-	c.ResponseWriter.WriteHeader(status)
+	first := must(t, issuer, request(cert.Lineage{}))
+	stored := cert.Lineage{Name: "example.test", Number: 1, Chain: first.Chain, Key: first.Key, Conf: cert.Conf{Server: ca.Directory}}
+	must(t, issuer, request(stored))
+	must(t, issuer, request(stored))
+	stored.Conf.Server = "https://other.example/dir"
+	must(t, issuer, request(stored))
+	var replaced []string
+	for _, order := range fake.Counts().Orders {
+		replaced = append(replaced, order.Replaces)
+	}
+	if want := []string{"", certID(first.Chain[0]), "", ""}; !slices.Equal(replaced, want) {
+		t.Errorf("the orders replace %q, want %q", replaced, want)
+	}
 }
 
 // TestWrongClockOrdersNothing has clocks by which a certificate is due, and a CA by whose clock it is not; and clocks by which nothing
