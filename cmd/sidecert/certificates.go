@@ -229,13 +229,14 @@ func describeNext(s *store.Store, row *listed, spec cert.Spec, l cert.Lineage, n
 	if a := waits.Attempts; a.Failures > 0 {
 		row.Failure = &failure{a.FailedAt, a.Failures, a.Err, a.Hint}
 	}
-	why := cert.Wanted(spec, l, waits.Attempts.Suggestion, now)
+	by := waits.Attempts.Heeded(l, now)
+	why := cert.Wanted(spec, l, by, now)
 	if row.Revoked != "" {
 		why = cert.Why(row.Revoked)
 	}
 	if why == "" {
 		row.Next, row.Why = cert.DueAt(l.Leaf(), spec.RenewBefore), "it will have come so far in its lifetime"
-		if due := cert.Due(l.Leaf(), spec.RenewBefore, waits.Attempts.Suggestion); !due.Equal(row.Next) {
+		if due := cert.Due(l.Leaf(), spec.RenewBefore, by); !due.Equal(row.Next) {
 			row.Next, row.Why = due.UTC().Truncate(time.Second), "its CA suggests that time"
 		}
 		return

@@ -93,10 +93,10 @@ func (p *parts) lead(ctx context.Context) (io.Closer, error) {
 	for {
 		lock, err := p.store.Lead()
 		switch {
-		case err == nil && said != "":
-			p.log.Info("CERT_DIR is ours now, taking over", cert.AttrDir, p.config.CertDir)
-			return lock, nil
 		case err == nil:
+			if said != "" {
+				p.log.Info("CERT_DIR is ours now, taking over", cert.AttrDir, p.config.CertDir)
+			}
 			return lock, nil
 		case errors.Is(err, store.ErrLocked):
 			say(slog.LevelWarn, "another sidecert keeps this CERT_DIR, standing by",

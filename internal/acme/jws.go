@@ -70,18 +70,26 @@ func (c *client) postOnce(ctx context.Context, url string, payload any) (*http.R
 	return resp, resp.Body.Close()
 }
 
-// nonce is one of the pool, or a new one if that is empty, see nonces.
-func (c *client) nonce(ctx context.Context) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodHead, c.dir.NonceURL, nil)
+// ask sends a request that nobody signs. The answer's body is in memory, and can be read though it is closed.
+func (c *client) ask(ctx context.Context, method, url string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	req.Header.Set("User-Agent", c.config.UserAgent)
 	resp, err := c.http.Do(req)
 	if err != nil {
+		return nil, err
+	}
+	return resp, resp.Body.Close()
+}
+
+// nonce is one of the pool, or a new one if that is empty, see nonces.
+func (c *client) nonce(ctx context.Context) (string, error) {
+	resp, err := c.ask(ctx, http.MethodHead, c.dir.NonceURL)
+	if err != nil {
 		return "", err
 	}
-	defer resp.Body.Close()
 	if nonce := resp.Header.Get(nonceHeader); nonce != "" {
 		return nonce, nil
 	}

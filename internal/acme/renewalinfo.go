@@ -65,16 +65,10 @@ func (i *Issuer) suggest(ctx context.Context, ca cert.CA, leaf *x509.Certificate
 
 // getRenewalInfo is an unauthenticated GET.
 func (c *client) getRenewalInfo(ctx context.Context, id string) (h cert.Heard, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(c.renewalInfo, "/")+"/"+id, nil)
+	resp, err := c.ask(ctx, http.MethodGet, strings.TrimSuffix(c.renewalInfo, "/")+"/"+id)
 	if err != nil {
 		return h, err
 	}
-	req.Header.Set("User-Agent", c.config.UserAgent)
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return h, err
-	}
-	defer resp.Body.Close()
 	h.Date = heard{header: resp.Header}.date()
 	if at := retryAfter(resp.Header, c.config.Now()); !at.IsZero() {
 		h.Next = c.suggestNext(at)
@@ -196,15 +190,9 @@ func (c *client) clockError(now, theirs time.Time, req cert.Request) error {
 
 // askTime has the CA say what time it is; zero if it does not.
 func (c *client) askTime(ctx context.Context) (time.Time, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.ca.Directory, nil)
-	if err != nil {
-		return time.Time{}, err
-	}
-	req.Header.Set("User-Agent", c.config.UserAgent)
-	resp, err := c.http.Do(req)
+	resp, err := c.ask(ctx, http.MethodGet, c.ca.Directory)
 	if err != nil {
 		return time.Time{}, c.failure("directory", "", err)
 	}
-	defer resp.Body.Close()
 	return heard{header: resp.Header}.date(), nil
 }

@@ -44,3 +44,15 @@ func (s *Suggestion) reason() string {
 	}
 	return ", see " + s.Explanation
 }
+
+// hastenAgain is how long a certificate that was renewed early, because its CA suggested it, is not hastened again: a CA whose
+// suggestions are stale would else have it ordered anew at once.
+const hastenAgain = 12 * time.Hour
+
+// Heeded is the suggestion for a lineage, nil where it is not to be heeded now.
+func (a Attempts) Heeded(l Lineage, now time.Time) *Suggestion {
+	if !l.Issued() || now.Sub(a.Hastened) < min(hastenAgain, Lifetime(l.Leaf())/4) {
+		return nil
+	}
+	return a.Suggestion
+}

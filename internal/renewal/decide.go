@@ -12,7 +12,7 @@ func (m *Manager) reason(w *work, now time.Time) cert.Why {
 	if how, reason := w.attempts.Condemned(w.lineage.Fingerprint()); how != "" {
 		w.condemned, w.freshKey = cert.Why(how), reason == cert.KeyCompromise
 	}
-	why := cert.Wanted(w.spec, w.lineage, w.suggestion(now), now)
+	why := cert.Wanted(w.spec, w.lineage, w.attempts.Heeded(w.lineage, now), now)
 	w.due, w.hastened = time.Time{}, false
 	if why != "" && w.condemned == "" && cert.Differs(w.spec, w.lineage) == "" {
 		w.due = m.due(w, now)
@@ -29,7 +29,7 @@ func (m *Manager) reason(w *work, now time.Time) cert.Why {
 
 // due is when a stored certificate is to be renewed.
 func (m *Manager) due(w *work, now time.Time) time.Time {
-	return cert.Due(w.lineage.Leaf(), w.spec.RenewBefore, w.suggestion(now))
+	return cert.Due(w.lineage.Leaf(), w.spec.RenewBefore, w.attempts.Heeded(w.lineage, now))
 }
 
 // barred says why a certificate is not ordered as long as the settings are what they are; "" if nothing is against it.

@@ -24,6 +24,7 @@ func (m *Manager) pace(wanted []*work) []*work {
 	ordered, held := map[string]int{}, map[string]int{}
 	wanted = slices.DeleteFunc(wanted, func(w *work) bool {
 		id := w.spec.CA.ID()
+		held[w.spec.CA.Directory] += 0 // heard of, so that a warning that is over is taken back
 		if w.force || !cert.Public(w.spec.CA.Directory) || w.attempts.Order != nil && w.attempts.Order.URL != "" {
 			return false
 		}
@@ -37,20 +38,14 @@ func (m *Manager) pace(wanted []*work) []*work {
 		return true
 	})
 	for ca, n := range held {
-		m.warnOnce("pace "+ca, "more certificates are due than one account may order: those that expire first come first", cert.AttrCA, ca, "waiting", n,
+		msg := ""
+		if n > 0 {
+			msg = "more certificates are due than one account may order: those that expire first come first"
+		}
+		m.warnOnce("pace "+ca, msg, cert.AttrCA, ca, "waiting", n,
 			cert.AttrHint, "this protects the CA's limit of orders for an account; the others follow within hours")
 	}
-	if len(held) == 0 {
-		m.warnPaced(wanted)
-	}
 	return wanted
-}
-
-// warnPaced takes back the warning that certificates wait for others.
-func (m *Manager) warnPaced(wanted []*work) {
-	for _, w := range wanted {
-		m.warnOnce("pace "+w.spec.CA.Directory, "")
-	}
 }
 
 // expiry is when what is served expires: nothing, or a placeholder, has expired already.

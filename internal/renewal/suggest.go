@@ -16,9 +16,6 @@ const (
 	// consultAgain is when a CA that gave no answer is asked again: not to be asked twice by two processes of which the first was
 	// killed, it is on disk before the question.
 	consultAgain = time.Hour
-	// hastenAgain is how long a certificate that was renewed early, because its CA suggested it, is not hastened again: a CA whose
-	// suggestions are stale would else have it ordered anew at once.
-	hastenAgain = 12 * time.Hour
 	// skewToTell is how far the clock of this machine may be from a CA's until a person hears of it.
 	skewToTell = 10 * time.Minute
 )
@@ -157,15 +154,4 @@ func (m *Manager) tellAnswer(q *question) {
 		msg = "clock of this machine is behind the CA's: certificates may be renewed late"
 	}
 	m.warnOnce("skew "+ca.ID(), msg, "off", off, cert.AttrCA, ca.Directory, cert.AttrHint, "set the clock of this machine and have it kept right (NTP)")
-}
-
-// suggestion is the CA's for a certificate, nil where it is not to be heeded.
-func (w *work) suggestion(now time.Time) *cert.Suggestion {
-	if !w.lineage.Issued() {
-		return nil
-	}
-	if since := now.Sub(w.attempts.Hastened); since < min(hastenAgain, cert.Lifetime(w.lineage.Leaf())/4) {
-		return nil
-	}
-	return w.attempts.Suggestion
 }
