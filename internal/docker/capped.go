@@ -1,12 +1,15 @@
 package docker
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 )
 
-// maxAnswer is the most that is read of one answer, 8 MiB: a list of a thousand containers has about 2.
+// maxAnswer is the most that is read of one answer, 8 MiB: a list of a thousand containers has about 2. Of the stream of events, which
+// never ends, it is the most of one line.
 const maxAnswer = 8 << 20
 
 // capped ends answers of more than maxAnswer with an error, and those that no engine gives at once.
@@ -24,13 +27,14 @@ func (c capped) RoundTrip(req *http.Request) (*http.Response, error) {
 		resp.Body.Close()
 		return nil, err
 	}
-	resp.Body = &cappedBody{ReadCloser: resp.Body, left: maxAnswer}
+	resp.Body = &cappedBody{ReadCloser: resp.Body, left: maxAnswer, lines: strings.HasSuffix(req.URL.Path, "/events")}
 	return resp, nil
 }
 
 type cappedBody struct {
 	io.ReadCloser
-	left int
+	left  int
+	lines bool // left is of the line under way
 }
 
 func (b *cappedBody) Read(p []byte) (int, error) {
@@ -39,5 +43,8 @@ func (b *cappedBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.ReadCloser.Read(p[:min(len(p), b.left)])
 	b.left -= n
+	if i := bytes.LastIndexByte(p[:n], '\n'); b.lines && i >= 0 {
+		b.left = maxAnswer - (n - i - 1)
+	}
 	return n, err
 }

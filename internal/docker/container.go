@@ -15,11 +15,12 @@ import (
 	"github.com/docker/go-connections/nat"
 )
 
-// Compose's labels.
+// Compose's labels, and the beginning of ours.
 const (
 	labelProject = "com.docker.compose.project"
 	labelService = "com.docker.compose.service"
 	labelOneOff  = "com.docker.compose.oneoff"
+	labelOwn     = "sidecert."
 )
 
 // Container is one as Inspect shows it. List leaves Command, EnvNames, RestartPolicy, StopSignal, NetworkOf and Mounts empty, and of
@@ -33,7 +34,9 @@ type Container struct {
 	EnvNames []string
 	// Project and Service are Compose's; empty for a container that Compose did not make.
 	Project, Service string
-	State            State
+	// Labels are those that begin with "sidecert.". Others, passwords of basic auth among them, are not kept.
+	Labels map[string]string
+	State  State
 	// RestartPolicy is "no", "on-failure", "always" or "unless-stopped".
 	RestartPolicy string
 	// StopSignal is the image's or the service's own; empty where neither names one. See Kill.
@@ -142,7 +145,7 @@ func (e *Engine) Inspect(ctx context.Context, nameOrID string) (Container, error
 func ofSummary(s container.Summary) Container {
 	c := Container{
 		ID: s.ID, Name: bareName(s.Names), Image: s.Image, Project: s.Labels[labelProject], Service: s.Labels[labelService],
-		State: State{Status: s.State}, HostNetwork: s.HostConfig.NetworkMode == "host",
+		Labels: ownLabels(s.Labels), State: State{Status: s.State}, HostNetwork: s.HostConfig.NetworkMode == "host",
 	}
 	if s.NetworkSettings != nil {
 		c.Networks = networksOf(s.NetworkSettings.Networks)
@@ -154,6 +157,20 @@ func ofSummary(s container.Summary) Container {
 		}
 	}
 	return c
+}
+
+// ownLabels are those that are meant for us; nil if there are none.
+func ownLabels(all map[string]string) map[string]string {
+	var own map[string]string
+	for key, value := range all {
+		if strings.HasPrefix(key, labelOwn) {
+			if own == nil {
+				own = map[string]string{}
+			}
+			own[key] = value
+		}
+	}
+	return own
 }
 
 // bareName leaves out the names that "--link" of other containers gives, which have a second slash.
@@ -186,7 +203,7 @@ func ofInspect(r container.InspectResponse) Container {
 	c.Mounts = mountsOf(r)
 	if config := r.Config; config != nil {
 		c.Image, c.StopSignal = config.Image, config.StopSignal
-		c.Project, c.Service = config.Labels[labelProject], config.Labels[labelService]
+		c.Project, c.Service, c.Labels = config.Labels[labelProject], config.Labels[labelService], ownLabels(config.Labels)
 		for _, v := range config.Env {
 			name, _, _ := strings.Cut(v, "=")
 			c.EnvNames = append(c.EnvNames, name)

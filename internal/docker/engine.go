@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -26,8 +27,6 @@ const (
 	callTimeout = 10 * time.Second
 	// stopTimeout is what a container gets to end by itself before a restart kills it, as "docker restart" has it.
 	stopTimeout = 10 * time.Second
-	// execTimeout is how long a command may run in a container before we stop waiting for its exit code.
-	execTimeout = time.Minute
 )
 
 // Config is the standard DOCKER_* environment; its zero value means the local socket.
@@ -47,7 +46,7 @@ type Engine struct {
 	host  string
 	fixed bool // the version is a person's choice
 	http  http.RoundTripper
-	tls   bool
+	base  url.URL // what calls of our own begin with, beside the library
 
 	mu  sync.Mutex
 	api *client.Client // nil until a version has been agreed upon
@@ -56,22 +55,24 @@ type Engine struct {
 // New reads the client's certificates, if there are any, and does not speak to the engine.
 func New(c Config) (*Engine, error) {
 	e := &Engine{host: cmp.Or(c.Host, client.DefaultDockerHost), fixed: c.APIVersion != ""}
-	url, err := client.ParseHostURL(e.host)
+	at, err := client.ParseHostURL(e.host)
 	if err != nil {
 		return nil, fmt.Errorf("docker host %q: %w", e.host, err)
 	}
-	if url.Scheme != "unix" && url.Scheme != "tcp" {
+	if at.Scheme != "unix" && at.Scheme != "tcp" {
 		return nil, fmt.Errorf("docker host %q: want unix:///path or tcp://host:port", e.host)
 	}
 	// The environment's HTTP proxy is not asked: it is there for the CA, and the engine's API is not for its eyes.
 	transport := &http.Transport{IdleConnTimeout: 30 * time.Second, TLSHandshakeTimeout: callTimeout}
-	if url.Scheme == "unix" {
+	e.base = url.URL{Scheme: "http", Host: at.Host, Path: at.Path}
+	if at.Scheme == "unix" {
 		var dialer net.Dialer
 		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "unix", url.Host)
+			return dialer.DialContext(ctx, "unix", at.Host)
 		}
+		e.base = url.URL{Scheme: "http", Host: client.DummyHost}
 	} else if c.CertPath != "" || c.TLSVerify {
-		e.tls = true
+		e.base.Scheme = "https"
 		if transport.TLSClientConfig, err = clientTLS(c); err != nil {
 			return nil, err
 		}
@@ -198,14 +199,10 @@ func (e *Engine) client(ctx context.Context) (*client.Client, error) {
 // speak makes a client for one version; "" stands for the library's newest. We agree upon the version ourselves: the library
 // would swallow the errors of doing so, and writes its version while others read it.
 func (e *Engine) speak(version string) (*client.Client, error) {
-	scheme := "http"
-	if e.tls {
-		scheme = "https"
-	}
 	return client.NewClientWithOpts(
 		client.WithHost(e.host),
 		client.WithHTTPClient(&http.Client{Transport: e.http, CheckRedirect: client.CheckRedirect}),
-		client.WithScheme(scheme),
+		client.WithScheme(e.base.Scheme),
 		client.WithVersion(version),
 	)
 }

@@ -3,12 +3,14 @@ package docker_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -185,12 +187,81 @@ func TestEmptySignalIsNeverSent(t *testing.T) {
 	}
 }
 
-func TestExitCodeOfACommandIsReturned(t *testing.T) {
+func TestExitCodeAndEndOfTheOutputOfACommandAreReturned(t *testing.T) {
 	f, e := fake(t)
 	f.Add(dockertest.Container{Name: "web"})
 	f.OnExec(func(string, []string) int { return 3 })
-	if code, err := e.Exec(t.Context(), "web", []string{"nginx", "-t"}); code != 3 || err != nil {
-		t.Errorf("Exec() = %d, %v, want 3", code, err)
+	f.Say(strings.Repeat("x", 9<<20) + "the reason")
+	ended, err := e.Exec(t.Context(), "web", []string{"nginx", "-t"})
+	if ended.ExitCode != 3 || err != nil || len(ended.Output) > 4<<10 {
+		t.Errorf("Exec() = %d with %d bytes, %v, want 3 with 4 KiB at most", ended.ExitCode, len(ended.Output), err)
+	}
+	f.Say("the reason")
+	if ended, err := e.Exec(t.Context(), "web", []string{"nginx", "-t"}); ended.Output != "the reason" || err != nil {
+		t.Errorf("Exec() = %+v, %v, want its output", ended, err)
+	}
+}
+
+func TestLogIsItsEndAndCutOff(t *testing.T) {
+	f, e := fake(t)
+	f.Add(dockertest.Container{Name: "web"})
+	f.Say(strings.Repeat("x", 5000) + "the reason")
+	said, err := e.Logs(t.Context(), "web", time.Now())
+	if err != nil || len(said) != 4<<10 || !strings.HasSuffix(said, "the reason") {
+		t.Errorf("Logs() = %d bytes, %v, want the last 4 KiB", len(said), err)
+	}
+}
+
+func TestEventsAreToldUntilTheStreamIsCut(t *testing.T) {
+	f, e := fake(t)
+	f.Add(dockertest.Container{Name: "p-web-1", Project: "p", Service: "web", Labels: map[string]string{"sidecert.reload": "", "secret": "x"}})
+	after := time.Now()
+	opened := make(chan struct{})
+	heard := make(chan docker.Event, 1)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- e.Events(t.Context(), after, []string{"start"}, func() { close(opened) }, func(ev docker.Event) { heard <- ev })
+	}()
+	<-opened
+	f.Tell("start", "p-web-1")
+	ev := <-heard
+	_, labelled := ev.Labels["sidecert.reload"]
+	if ev.Action != "start" || ev.Name != "p-web-1" || ev.Project != "p" || ev.Service != "web" || !ev.At.After(after) || !labelled || len(ev.Labels) != 1 {
+		t.Errorf("heard %+v, want the start of p-web-1 with our label alone", ev)
+	}
+	f.CutEvents()
+	if err := <-ended; err == nil || t.Context().Err() != nil {
+		t.Errorf("Events() = %v after the stream was cut, want an error", err)
+	}
+	if got := f.Listened(); len(got) != 1 || !strings.HasPrefix(got[0], strconv.FormatInt(after.Unix(), 10)+".") {
+		t.Errorf("events were asked for since %q, want %v", got, after)
+	}
+}
+
+func TestStreamOfEventsHasNoLimitButItsLines(t *testing.T) {
+	line := `{"Type":"container","Action":"start","timeNano":1,"Actor":{"ID":"a"},"x":"` + strings.Repeat("x", 1<<20) + `"}` + "\n"
+	for name, tt := range map[string]struct {
+		lines, want int
+	}{"many": {20, 20}, "endless": {0, 0}} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Api-Version", "1.41")
+			w.Header().Set("Content-Type", "application/json")
+			if !strings.HasSuffix(r.URL.Path, "/events") {
+				return
+			}
+			for range tt.lines {
+				io.WriteString(w, line)
+			}
+			if tt.lines == 0 {
+				io.WriteString(w, `{"x":"`+strings.Repeat("x", 9<<20))
+			}
+		}))
+		var got int
+		err := client(t, docker.Config{Host: "tcp://" + srv.Listener.Addr().String()}).Events(t.Context(), time.Time{}, nil, func() {}, func(docker.Event) { got++ })
+		if got != tt.want || err == nil || (tt.lines == 0) != strings.Contains(err.Error(), "larger than 8 MiB") {
+			t.Errorf("%s: %d events, error %v, want %d", name, got, err, tt.want)
+		}
+		srv.Close()
 	}
 }
 

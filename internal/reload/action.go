@@ -78,14 +78,14 @@ func (r *Reloader) try(ctx context.Context, f found, a cert.Action) (possible bo
 }
 
 func (r *Reloader) exec(ctx context.Context, f found, command []string) (possible bool, err error) {
-	code, err := r.engine.Exec(ctx, f.ref(), command)
+	ended, err := r.engine.Exec(ctx, f.ref(), command)
 	switch {
 	case err != nil:
 		return !errors.Is(err, docker.ErrForbidden), err
-	case docker.NoCommand(code):
-		return false, fmt.Errorf("%s: exit code %d: there is no such command in the container", command[0], code)
-	case code != 0:
-		return true, fmt.Errorf("%s: exit code %d", cert.Action{Kind: cert.ActionExec, Command: command}, code)
+	case docker.NoCommand(ended.ExitCode):
+		return false, fmt.Errorf("%s: exit code %d: there is no such command in the container", command[0], ended.ExitCode)
+	case ended.ExitCode != 0:
+		return true, fmt.Errorf("%s: exit code %d%s", cert.Action{Kind: cert.ActionExec, Command: command}, ended.ExitCode, said(ended.Output))
 	}
 	return true, nil
 }
@@ -115,7 +115,7 @@ func (r *Reloader) rescue(ctx context.Context, f found, ended docker.State, a ce
 	if ended.Running() { // its restart policy was there first
 		return nil
 	}
-	if err := r.engine.Start(ctx, f.ref()); err != nil {
+	if err := r.engine.Restart(ctx, f.ref()); err != nil { // which starts it, and needs no other permission than an action may
 		return fmt.Errorf("%s, and it could not be started again: %w", what, err)
 	}
 	return nil

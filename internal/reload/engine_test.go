@@ -257,8 +257,8 @@ func TestRealNginxWithABrokenConfigurationStaysUp(t *testing.T) {
 	k := keep("a.test", []cert.Bundle{v1, v2}, auto("web"))
 	k.Spec.Reload.Fallback = restart
 	o := one(t, s.Look(t.Context(), []cert.Kept{k}), "a.test", name)
-	if o.Class != cert.Stale || o.Err == nil || !strings.Contains(o.Hint, "nginx -t") {
-		t.Errorf("outcome %+v, want stale with the command that shows why", o)
+	if o.Class != cert.Stale || o.Err == nil || !strings.Contains(o.Err.Error(), `unexpected "}" in /etc/nginx/conf.d/default.conf`) || !strings.Contains(o.Hint, "nginx -t") {
+		t.Errorf("outcome %+v, want stale with nginx's words and the command that shows them", o)
 	}
 	if got := s.class(t, name, v1); got != cert.Current {
 		t.Errorf("the old certificate is %s, want it served still", got)
@@ -294,7 +294,7 @@ func TestRealHttpdWithABrokenConfigurationStaysUp(t *testing.T) {
 	s.store(t, v2)
 	s.file(t, "httpd.conf", httpdConf+"Nonsense\n")
 	o := one(t, s.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))}), "a.test", name)
-	if o.Class != cert.Stale || o.Err == nil || !strings.Contains(o.Err.Error(), "exit code 1") || !strings.Contains(o.Hint, "httpd -t") {
+	if o.Class != cert.Stale || o.Err == nil || !strings.Contains(o.Err.Error(), "Invalid command 'Nonsense'") || !strings.Contains(o.Hint, "httpd -t") {
 		t.Errorf("outcome %+v, want stale with the exit code and the command that shows why", o)
 	}
 	if got := s.class(t, name, v1); got != cert.Current {
@@ -364,9 +364,9 @@ func TestRealCrashAfterASignalIsMendedByThePolicyOnlyWithAStopSignal(t *testing.
 				before = append(before, "--stop-signal", flag)
 			}
 			name := s.run(t, "web", 1, before, "golang:1.26", "-c", "trap : HUP; trap 'exit 7' USR2; touch /ready; while :; do sleep 0.1; done")
-			for code := 1; code != 0; {
+			for ended := (docker.Ended{ExitCode: 1}); ended.ExitCode != 0; {
 				var err error
-				if code, err = s.engine.Exec(t.Context(), name, []string{"test", "-e", "/ready"}); err != nil {
+				if ended, err = s.engine.Exec(t.Context(), name, []string{"test", "-e", "/ready"}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -413,8 +413,8 @@ func TestRealCommandThatIsNotThereHasAShellsExitCode(t *testing.T) {
 	s := newStage(t, "nginx:1")
 	s.store(t, issue(t, "a.test"))
 	name := s.nginx(t, "web", 1)
-	if code, err := s.engine.Exec(t.Context(), name, []string{"nosuchcommand"}); err != nil || !docker.NoCommand(code) {
-		t.Errorf("Exec() = %d, %v, want 126 or 127", code, err)
+	if ended, err := s.engine.Exec(t.Context(), name, []string{"nosuchcommand"}); err != nil || !docker.NoCommand(ended.ExitCode) {
+		t.Errorf("Exec() = %+v, %v, want 126 or 127", ended, err)
 	}
 }
 
@@ -464,7 +464,7 @@ func TestRealMountsAndPoliciesAreExamined(t *testing.T) {
 		words []string
 	}{
 		{cert.Fine, []string{"engine", "Docker engine", "answers"}},
-		{cert.Fine, []string{"engine", "POST /containers/{id}/kill", "POST /containers/{id}/exec", "POST /containers/{id}/start", "POST /containers/{id}/restart"}},
+		{cert.Fine, []string{"engine", "POST /containers/{id}/kill", "POST /containers/{id}/exec", "POST /containers/{id}/restart"}},
 		{cert.Fine, []string{good, "mounts what it should"}},
 		{cert.Fine, []string{good, "HUP"}},
 		{cert.Doubtful, []string{bad, "can write", "volumes: [certs:/etc/letsencrypt:ro]"}},

@@ -92,7 +92,6 @@ type call struct {
 const (
 	callList    = "GET /containers/json"
 	callInspect = "GET /containers/{id}/json"
-	callStart   = "POST /containers/{id}/start"
 )
 
 // examineCalls tries each call that we need: list and inspect by doing them, the others for a container that cannot exist, which has
@@ -150,7 +149,6 @@ func (x *examination) acts(ctx context.Context, nobody string) []call {
 		{"POST /containers/{id}/kill", cert.ActionSignal, e.Kill(ctx, nobody, "HUP")},
 		{"POST /containers/{id}/restart", cert.ActionRestart, e.Restart(ctx, nobody)},
 		exec,
-		{callStart, cert.ActionNone, e.Start(ctx, nobody)},
 	}
 }
 
@@ -182,10 +180,10 @@ func (x *examination) addRefused(c call, acts []call) {
 		f.Text = fmt.Sprintf("The socket proxy refuses this call, and %s can be told of a new certificate by nothing else.", few(lost))
 	case len(worse) > 0:
 		f.Text = fmt.Sprintf("The socket proxy refuses this call, so that %s can be told of a new certificate by the second best way only.", few(worse))
-	case c.what == callStart && x.needs(c):
-		f.Text = "The socket proxy refuses this call, so that a web container that ends at a signal stays down."
 	case x.needs(c):
 		f.Text = "The socket proxy refuses this call, so that RELOAD_FALLBACK cannot be done."
+	case c.kind == cert.ActionRestart && x.signalled():
+		f.Text = "The socket proxy refuses this call, so that a web container that ends at a signal stays down."
 	case len(x.missing) > 0:
 		f.Level, f.Text, f.Hint = cert.Unknown, "The socket proxy refuses this call; whether it is needed is seen when all web containers are found.", ""
 	default:
@@ -213,14 +211,21 @@ func (x *examination) relyOn(c call, acts []call) (lost, worse []string) {
 	return lost, worse
 }
 
-// needs reports whether anybody is told by a call, or helped by it.
+// needs reports whether anybody is told by a call.
 func (x *examination) needs(c call) bool {
 	return slices.ContainsFunc(x.tasks, func(t *task) bool {
-		return t.fallback.Kind != cert.ActionNone && t.fallback.Kind == c.kind ||
-			slices.ContainsFunc(plan(t.found, t.action, t.state.Unsafe), func(a cert.Action) bool {
-				return a.Kind == c.kind || c.what == callStart && a.Kind == cert.ActionSignal
-			})
+		return t.fallback.Kind != cert.ActionNone && t.fallback.Kind == c.kind || t.may(c.kind)
 	})
+}
+
+// signalled reports whether anybody is told by a signal, after which a container may have to be started.
+func (x *examination) signalled() bool {
+	return slices.ContainsFunc(x.tasks, func(t *task) bool { return t.may(cert.ActionSignal) })
+}
+
+// may reports whether a container may be told by an action of that kind.
+func (t *task) may(kind cert.ActionKind) bool {
+	return slices.ContainsFunc(plan(t.found, t.action, t.state.Unsafe), func(a cert.Action) bool { return a.Kind == kind })
 }
 
 // examineTargets says of each target what it leads to.

@@ -143,7 +143,7 @@ func TestSiteThatIsAsItShouldBeHasNothingToMend(t *testing.T) {
 
 func TestRefusedCallsAreNamedWithWhatTheyAreNeededFor(t *testing.T) {
 	const list, inspect = "GET /containers/json", "GET /containers/{id}/json"
-	const kill, restarts, starts, execs = "POST /containers/{id}/kill", "POST /containers/{id}/restart", "POST /containers/{id}/start", "POST /containers/{id}/exec"
+	const kill, restarts, execs = "POST /containers/{id}/kill", "POST /containers/{id}/restart", "POST /containers/{id}/exec"
 	for _, tt := range []struct {
 		name    string
 		refused []string
@@ -152,9 +152,11 @@ func TestRefusedCallsAreNamedWithWhatTheyAreNeededFor(t *testing.T) {
 		words   []string
 	}{
 		{"kill for nginx", []string{kill}, nil, cert.Bad, []string{kill, "p-web-1", "by nothing else", "allow POST"}},
-		{"start for nginx", []string{starts}, nil, cert.Doubtful, []string{starts, "stays down"}},
 		{"exec for nginx", []string{execs}, nil, cert.Fine, []string{execs, "not needed"}},
-		{"restart for nginx", []string{restarts}, nil, cert.Fine, []string{restarts, "not needed"}},
+		{"restart for nginx", []string{restarts}, nil, cert.Doubtful, []string{restarts, "stays down"}},
+		{"restart for httpd", []string{restarts}, func(e *examined) {
+			e.web.Image, e.web.Command, e.kept[0].Spec.Reload.Targets[0].Action = "httpd:2.4", nil, cert.Action{Kind: cert.ActionExec, Command: []string{"true"}}
+		}, cert.Fine, []string{restarts, "not needed"}},
 		{"restart as the fallback", []string{restarts}, func(e *examined) { e.kept[0].Spec.Reload.Fallback = restart }, cert.Doubtful, []string{restarts, "RELOAD_FALLBACK"}},
 		{"restart for what is not known", []string{restarts}, func(e *examined) { e.web.Image, e.web.Command = "caddy", nil }, cert.Bad, []string{restarts, "by nothing else"}},
 		{"exec for httpd", []string{execs}, func(e *examined) { e.web.Image, e.web.Command = "httpd:2.4", nil }, cert.Doubtful, []string{execs, "second best"}},

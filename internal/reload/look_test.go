@@ -111,8 +111,8 @@ func TestStaleIsRetriedWithABackoffThatOutlivesUs(t *testing.T) {
 		l := b.Look(t.Context(), kept)
 		o := one(t, l, "a.test", "p-web-1")
 		wantClass(t, o, cert.Stale)
-		if deeds++; len(b.engine.Deeds()) != deeds {
-			t.Fatalf("look %d: deeds = %v, want %d", i, b.engine.Deeds(), deeds)
+		if deeds++; len(b.told()) != deeds {
+			t.Fatalf("look %d: deeds = %v, want %d", i, b.told(), deeds)
 		}
 		if got := l.Next.Sub(b.clock); got != wait {
 			t.Errorf("after action %d the next is in %v, want %v", i+1, got, wait)
@@ -122,8 +122,8 @@ func TestStaleIsRetriedWithABackoffThatOutlivesUs(t *testing.T) {
 		}
 		b.clock = b.clock.Add(wait - time.Millisecond)
 		b.restartSidecert(t)
-		if l := b.Look(t.Context(), kept); len(b.engine.Deeds()) != deeds || one(t, l, "a.test", "p-web-1").Err == nil {
-			t.Fatalf("a look before its time: deeds = %v, outcome %+v; want none more, and the error still", b.engine.Deeds(), l.Outcomes)
+		if l := b.Look(t.Context(), kept); len(b.told()) != deeds || one(t, l, "a.test", "p-web-1").Err == nil {
+			t.Fatalf("a look before its time: deeds = %v, outcome %+v; want none more, and the error still", b.told(), l.Outcomes)
 		}
 		b.clock = b.clock.Add(time.Millisecond)
 	}
@@ -131,7 +131,7 @@ func TestStaleIsRetriedWithABackoffThatOutlivesUs(t *testing.T) {
 	deeds++
 	v3 := issue(t, "a.test")
 	b.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1, v2, v3}, auto("web"))})
-	if len(b.engine.Deeds()) != deeds+1 {
+	if len(b.told()) != deeds+1 {
 		t.Error("a new version waited for the backoff of the last one")
 	}
 }
@@ -154,7 +154,9 @@ func TestForeignIsToldOncePerVersionAndReported(t *testing.T) {
 	}
 	b.wantDeeds(t, "kill p-web-1 HUP")
 	b.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))})
-	b.wantDeeds(t, "kill p-web-1 HUP", "kill p-web-1 HUP")
+	if got := b.told(); len(got) != 2 {
+		t.Errorf("told %q, want a signal in each look", got)
+	}
 }
 
 func TestContainerThatServesOnlyOurOtherCertificateIsLeftInPeace(t *testing.T) {
@@ -251,7 +253,7 @@ func TestFallbackIsTriedWhenTheActionDidNotHelp(t *testing.T) {
 	if o.Action != "HUP, restart" {
 		t.Errorf("action = %q, want both", o.Action)
 	}
-	b.wantDeeds(t, "kill p-web-1 HUP", "exec p-web-1 nginx -t", "restart p-web-1")
+	b.wantDeeds(t, "kill p-web-1 HUP", "exec p-web-1 nginx -t", "exec p-web-1 nginx -t", "restart p-web-1") // for its words, and before the restart
 }
 
 func TestServerWithABrokenConfigurationIsNotRestarted(t *testing.T) {
@@ -260,13 +262,27 @@ func TestServerWithABrokenConfigurationIsNotRestarted(t *testing.T) {
 	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
 	b.engine.Add(newSite(t, v1).nginx("web"))
 	b.engine.OnExec(func(string, []string) int { return 1 })
+	b.engine.Say("nginx: [emerg] unexpected end of file")
 	k := keep("a.test", []cert.Bundle{v1, v2}, auto("web"))
 	k.Spec.Reload.Fallback = restart
 	o := one(t, b.Look(t.Context(), []cert.Kept{k}), "a.test", "p-web-1")
-	if o.Class != cert.Stale || o.Err == nil || !strings.Contains(o.Err.Error(), "not restarted") {
-		t.Errorf("outcome %+v, want stale and not restarted", o)
+	if o.Class != cert.Stale || o.Err == nil || !strings.Contains(o.Err.Error(), "[emerg] unexpected end of file") {
+		t.Errorf("outcome %+v, want stale and why", o)
 	}
 	b.wantDeeds(t, "kill p-web-1 HUP", "exec p-web-1 nginx -t")
+}
+
+func TestWordsComeFromTheLogWhereNoCommandMayBeRun(t *testing.T) {
+	b := newBench(t)
+	b.hopeless()
+	b.engine.Forbid("POST /containers/{id}/exec")
+	b.engine.Say("1.2.3.4 GET /\n2026/11/28 [emerg] 1#1: cannot load certificate key\n")
+	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
+	b.engine.Add(newSite(t, v1).nginx("web"))
+	o := one(t, b.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))}), "a.test", "p-web-1")
+	if want := "an older certificate is still served: 2026/11/28 [emerg] 1#1: cannot load certificate key"; o.Err == nil || o.Err.Error() != want {
+		t.Errorf("err = %v, want %q", o.Err, want)
+	}
 }
 
 func TestVerifyOffTellsOncePerVersionWithoutNagging(t *testing.T) {
@@ -364,7 +380,9 @@ func TestLookEndsWithItsContext(t *testing.T) {
 	b.restartSidecert(t)
 	b.onSignal(func() {})
 	b.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))})
-	b.wantDeeds(t, "kill p-web-1 HUP", "kill p-web-1 HUP")
+	if got := b.told(); len(got) != 2 {
+		t.Errorf("told %q, want a signal in each look", got)
+	}
 }
 
 func TestManyNamesAreAllAskedFor(t *testing.T) {

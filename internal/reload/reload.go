@@ -27,8 +27,9 @@ type Engine interface {
 	Inspect(ctx context.Context, nameOrID string) (docker.Container, error)
 	Kill(ctx context.Context, nameOrID, signal string) error
 	Restart(ctx context.Context, nameOrID string) error
-	Start(ctx context.Context, nameOrID string) error
-	Exec(ctx context.Context, nameOrID string, command []string) (exitCode int, err error)
+	Exec(ctx context.Context, nameOrID string, command []string) (docker.Ended, error)
+	Logs(ctx context.Context, nameOrID string, since time.Time) (said string, err error)
+	Events(ctx context.Context, after time.Time, actions []string, opened func(), heard func(docker.Event)) error
 	// Version and ExecInVain are for Examine.
 	Version(ctx context.Context) (docker.Version, error)
 	ExecInVain(ctx context.Context, id string) error

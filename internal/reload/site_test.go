@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -228,6 +229,11 @@ func (b *bench) hopeless() {
 
 // onSignal makes a signal do what nginx does with it.
 func (b *bench) onSignal(f func()) { b.engine.OnKill(func(string, string) { f() }) }
+
+// told are the deeds but for tests of a configuration, which are no news to anybody.
+func (b *bench) told() []string {
+	return slices.DeleteFunc(b.engine.Deeds(), func(deed string) bool { return strings.HasSuffix(deed, " -t") })
+}
 
 // wantDeeds compares all that was done to containers so far.
 func (b *bench) wantDeeds(t *testing.T, want ...string) {

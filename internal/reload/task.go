@@ -218,7 +218,7 @@ func (t *task) settle(ctx context.Context, views []*view, a cert.Action) {
 		case <-ctx.Done():
 			return
 		case <-up.C:
-			t.endOfWatch(views, a)
+			t.endOfWatch(ctx, views, a)
 			return
 		case <-time.After(wait):
 		}
@@ -280,7 +280,7 @@ func (t *task) over(ctx context.Context, views []*view, a cert.Action, now docke
 		}
 	case a.Kind == cert.ActionRestart:
 		for _, v := range views {
-			v.err = fmt.Errorf("the container does not run after a restart (exit code %d)", now.ExitCode)
+			v.err = fmt.Errorf("the container does not run after a restart (exit code %d)%s", now.ExitCode, said(t.r.logged(ctx, t.found, v.at)))
 			v.hint = "see " + logs(t.found)
 		}
 	default:
@@ -301,10 +301,19 @@ func (t *task) rescue(ctx context.Context, ended docker.State, a cert.Action) er
 	return errors.New(t.state.Unsafe[unsafeKey(t.found, a)])
 }
 
-// endOfWatch says of what is stale still why that may be.
-func (t *task) endOfWatch(views []*view, a cert.Action) {
-	for _, v := range only(views, cert.Stale) {
+// endOfWatch says of what is stale still why that is, or may be.
+func (t *task) endOfWatch(ctx context.Context, views []*view, a cert.Action) {
+	stale := only(views, cert.Stale)
+	if len(stale) == 0 {
+		return
+	}
+	words := t.r.complaint(ctx, t.found, stale[0].at)
+	for _, v := range stale {
 		v.hint = hintOfStale(t.found, a.String())
+		if words != "" {
+			v.err = fmt.Errorf("an older certificate is still served: %s", words)
+			v.hint = fmt.Sprintf("mend its configuration, which it does not take; what it serves now stays in service; see %s", check(t.found))
+		}
 	}
 }
 

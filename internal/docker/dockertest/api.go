@@ -10,11 +10,13 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/docker/docker/pkg/stdcopy"
 )
 
 var (
 	versioned = regexp.MustCompile(`^/v(\d+)\.(\d+)(/.*)$`)
-	withID    = regexp.MustCompile(`^/(containers|exec)/([^/]+)/(json|kill|restart|start|exec)$`)
+	withID    = regexp.MustCompile(`^/(containers|exec)/([^/]+)/(json|kill|restart|start|exec|logs)$`)
 )
 
 // ServeHTTP is the API itself, for a listener of one's own.
@@ -55,8 +57,10 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.kill(w, id, r.URL.Query().Get("signal"))
 	case "POST /containers/{id}/restart":
 		e.restart(w, id)
-	case "POST /containers/{id}/start":
-		e.start(w, id)
+	case "GET /containers/{id}/logs":
+		e.logs(w, id)
+	case "GET /events":
+		e.stream(w, r)
 	case "POST /containers/{id}/exec":
 		e.execCreate(w, r, id)
 	case "POST /exec/{id}/start":
@@ -223,13 +227,6 @@ func (e *Engine) restart(w http.ResponseWriter, id string) {
 	e.run(w, id, "restart", hook)
 }
 
-func (e *Engine) start(w http.ResponseWriter, id string) {
-	e.mu.Lock()
-	hook := e.onStart
-	e.mu.Unlock()
-	e.run(w, id, "start", hook)
-}
-
 func (e *Engine) run(w http.ResponseWriter, id, deed string, hook func(id string)) {
 	e.mu.Lock()
 	c := e.find(id)
@@ -274,13 +271,53 @@ func (e *Engine) execStart(w http.ResponseWriter, id string) {
 		fail(w, http.StatusNotFound, "No such exec instance: "+id)
 		return
 	}
+	x.started = true
 	if hook != nil {
 		x.exitCode = hook(x.container, x.command)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.execs[id] = x
+	w.Header().Set("Content-Type", "application/vnd.docker.raw-stream")
 	w.WriteHeader(http.StatusOK)
+	stdcopy.NewStdWriter(w, stdcopy.Stderr).Write([]byte(e.words))
+}
+
+func (e *Engine) logs(w http.ResponseWriter, id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.find(id) == nil {
+		missing(w, id)
+		return
+	}
+	w.Header().Set("Content-Type", "application/vnd.docker.raw-stream")
+	w.WriteHeader(http.StatusOK)
+	stdcopy.NewStdWriter(w, stdcopy.Stderr).Write([]byte(e.words))
+}
+
+// stream tells events as they come, until the client goes or CutEvents. What came before is told to nobody.
+func (e *Engine) stream(w http.ResponseWriter, r *http.Request) {
+	listener := make(chan map[string]any, 100)
+	e.mu.Lock()
+	e.listeners = append(e.listeners, listener)
+	e.since = append(e.since, r.URL.Query().Get("since"))
+	e.mu.Unlock()
+	flush := http.NewResponseController(w)
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusOK)
+	flush.Flush()
+	out := json.NewEncoder(w)
+	for {
+		select {
+		case <-r.Context().Done():
+			return
+		case event, ok := <-listener:
+			if !ok || out.Encode(event) != nil {
+				return
+			}
+			flush.Flush()
+		}
+	}
 }
 
 func (e *Engine) execInspect(w http.ResponseWriter, id string) {
@@ -291,7 +328,11 @@ func (e *Engine) execInspect(w http.ResponseWriter, id string) {
 		fail(w, http.StatusNotFound, "No such exec instance: "+id)
 		return
 	}
-	answer(w, http.StatusOK, map[string]any{"ID": id, "Running": false, "ExitCode": x.exitCode, "ContainerID": x.container})
+	seen := map[string]any{"ID": id, "Running": false, "ExitCode": nil, "ContainerID": x.container}
+	if x.started {
+		seen["ExitCode"] = x.exitCode
+	}
+	answer(w, http.StatusOK, seen)
 }
 
 func missing(w http.ResponseWriter, id string) {

@@ -65,13 +65,16 @@ type Engine struct {
 	min, max   string
 	onKill     func(id, signal string)
 	onRestart  func(id string)
-	onStart    func(id string)
+	words      string
+	listeners  []chan map[string]any
+	since      []string
 	onExec     func(id string, command []string) (exitCode int)
 }
 
 type exec struct {
 	container string
 	command   []string
+	started   bool
 	exitCode  int
 }
 
@@ -160,13 +163,11 @@ func (e *Engine) Versions(min, max string) {
 	e.min, e.max = min, max
 }
 
-// OnKill, OnRestart, OnStart and OnExec set what happens in a container, by its ID, before the call is answered. Without them
+// OnKill, OnRestart and OnExec set what happens in a container, by its ID, before the call is answered. Without them
 // nothing does, and a command's exit code is 0.
 func (e *Engine) OnKill(f func(id, signal string)) { e.mu.Lock(); defer e.mu.Unlock(); e.onKill = f }
 
 func (e *Engine) OnRestart(f func(id string)) { e.mu.Lock(); defer e.mu.Unlock(); e.onRestart = f }
-
-func (e *Engine) OnStart(f func(id string)) { e.mu.Lock(); defer e.mu.Unlock(); e.onStart = f }
 
 func (e *Engine) OnExec(f func(id string, command []string) (exitCode int)) {
 	e.mu.Lock()
@@ -174,8 +175,43 @@ func (e *Engine) OnExec(f func(id string, command []string) (exitCode int)) {
 	e.onExec = f
 }
 
-// Deeds are what was done to containers so far, by their names: "kill web HUP", "restart web", "start web",
-// "exec web nginx -s reload". Refused ones are not among them.
+// Say is what every command prints and every container's log holds from now on.
+func (e *Engine) Say(words string) { e.mu.Lock(); defer e.mu.Unlock(); e.words = words }
+
+// Tell tells all who listen of an event of a container.
+func (e *Engine) Tell(action, name string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	event := map[string]any{"Type": "container", "Action": action, "timeNano": time.Now().UnixNano()}
+	attributes := map[string]string{"name": name}
+	if c := e.find(name); c != nil {
+		maps.Copy(attributes, c.Labels)
+		event["Actor"] = map[string]any{"ID": c.ID, "Attributes": attributes}
+	}
+	for _, l := range e.listeners {
+		l <- event
+	}
+}
+
+// CutEvents ends all streams of events, as an engine does that is restarted.
+func (e *Engine) CutEvents() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, l := range e.listeners {
+		close(l)
+	}
+	e.listeners = nil
+}
+
+// Listened are the times since which events were asked for, in order, "" for those to come.
+func (e *Engine) Listened() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.since)
+}
+
+// Deeds are what was done to containers so far, by their names: "kill web HUP", "restart web", "exec web nginx -s reload".
+// Refused ones are not among them.
 func (e *Engine) Deeds() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
