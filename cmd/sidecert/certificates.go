@@ -138,6 +138,11 @@ func list(s *store.Store, wishes cert.Wishes, now time.Time) ([]listed, error) {
 	if err != nil {
 		return nil, err
 	}
+	labelled, err := s.Labelled()
+	if err != nil {
+		return nil, err
+	}
+	wishes, _ = wishes.With(labelled)
 	plan, left := wishes.Plan(lineages)
 	var all []listed
 	shown := map[string]bool{}
@@ -204,6 +209,8 @@ func unservedText(row listed, spec *cert.Spec) string {
 	text := ""
 	for _, at := range row.Served {
 		switch {
+		case at.Class == cert.Stale && at.Err == "" && !spec.Told(): // it reads its files again in its own time
+			return ""
 		case at.Class == cert.Stale:
 			return "an older one is served by " + at.Container
 		case at.Class == cert.Current:

@@ -58,6 +58,7 @@ func runDoctor(ctx context.Context, in *invocation, flags *flag.FlagSet) error {
 		return err
 	}
 	looks := []func(context.Context) []cert.Finding{
+		func(context.Context) []cert.Finding { return d.labels() },
 		func(context.Context) []cert.Finding { return d.store.Examine() },
 		func(context.Context) []cert.Finding { return d.certificates(names) },
 		func(ctx context.Context) []cert.Finding { return d.web.Examine(ctx, d.kept(wishes)) },
@@ -67,7 +68,7 @@ func runDoctor(ctx context.Context, in *invocation, flags *flag.FlagSet) error {
 		func(context.Context) []cert.Finding { return d.limits(wishes) },
 	}
 	if !stored {
-		looks = looks[2 : len(looks)-1]
+		looks = looks[3 : len(looks)-1]
 	}
 	for _, look := range looks {
 		findings := look(ctx)
@@ -162,6 +163,19 @@ func (d *doctor) configuration(notices []config.Notice, err error) (all []cert.F
 	}
 	if len(all) == 0 {
 		all = append(all, cert.Finding{Topic: topic, Text: "no mistakes"})
+	}
+	return all
+}
+
+// labels are those of containers that do nothing, or not what they say.
+func (d *doctor) labels() (all []cert.Finding) {
+	labelled, err := d.store.Labelled()
+	if err != nil {
+		return []cert.Finding{broken("labels", "", err)}
+	}
+	_, doubts := wishes(d.in, d.config).With(labelled)
+	for _, doubt := range doubts {
+		all = append(all, cert.Finding{Level: cert.Doubtful, Topic: "labels", Text: doubt.Text, Hint: doubt.Hint})
 	}
 	return all
 }

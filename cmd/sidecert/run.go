@@ -62,6 +62,7 @@ func (p *parts) daemon(ctx context.Context) error {
 	defer helpers.Wait()
 	helpers.Go(func() { p.lookOnHangup(ctx, hangup) })
 	helpers.Go(func() { p.lookOnChange(ctx) })
+	helpers.Go(func() { p.lookOnEvents(ctx) })
 	helpers.Go(func() { p.serveControl(ctx) })
 	helpers.Go(func() { p.updateContacts(ctx) })
 	err = p.manager.Run(ctx)
@@ -137,5 +138,15 @@ func (p *parts) lookOnChange(ctx context.Context) {
 	})
 	if ctx.Err() == nil {
 		p.log.Warn("changes of files are not noticed at once, only every hour", cert.AttrErr, err)
+	}
+}
+
+func (p *parts) lookOnEvents(ctx context.Context) {
+	err := p.web.Watch(ctx, func() {
+		p.log.Debug("told by the engine's events to look at everything")
+		p.manager.Look(ctx)
+	})
+	if ctx.Err() == nil {
+		p.log.Info("starts of web containers are not noticed at once, only every minute", cert.AttrErr, err)
 	}
 }

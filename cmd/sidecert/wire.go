@@ -68,7 +68,7 @@ func build(in *invocation, c config.Config) (*parts, error) {
 	p.store = s
 	p.manager = renewal.New(renewal.Config{
 		Wishes: wishes(in, c), Store: p.store, Issuer: p.issuer, Reloader: p.web, Hooks: hooks(in, c, p.log),
-		EnforcePreflight: c.Preflight == config.PreflightEnforce, Beat: p.beat, Now: in.now, Log: p.log,
+		Discover: p.web.Labelled, EnforcePreflight: c.Preflight == config.PreflightEnforce, Beat: p.beat, Now: in.now, Log: p.log,
 	})
 	return p, nil
 }
@@ -89,7 +89,7 @@ func outward(in *invocation, c config.Config, m memory) (*parts, error) {
 		return nil, err
 	}
 	p.web = reload.New(reload.Config{
-		Engine: p.engine, Project: c.Project, Memory: m, CertDir: c.CertDir, StateDir: c.StateDir, Now: in.now, Log: p.log,
+		Engine: p.engine, Project: c.Project, Hears: reload.Hears(c.Discover), Memory: m, CertDir: c.CertDir, StateDir: c.StateDir, Now: in.now, Log: p.log,
 	})
 	p.issuer = acme.New(acme.Config{
 		Accounts: m, Preflight: acme.PreflightMode(c.Preflight), Upstreams: p.web.Upstreams, Managed: p.managed,
@@ -98,9 +98,9 @@ func outward(in *invocation, c config.Config, m memory) (*parts, error) {
 	return p, nil
 }
 
-// wishes are what the configuration asks for.
+// wishes are what the configuration asks for, and how what containers ask for is read.
 func wishes(in *invocation, c config.Config) cert.Wishes {
-	return cert.Wishes{
+	w := cert.Wishes{
 		Specs: c.Specs,
 		Adopt: c.Adopt,
 		General: func(lineage string) cert.Spec {
@@ -113,6 +113,10 @@ func wishes(in *invocation, c config.Config) cert.Wishes {
 			return err == nil && info.IsDir() && (!in.world.InContainer || in.world.Mounted(webroot))
 		},
 	}
+	if c.Discover != config.DiscoverOff {
+		w.Labels = c.Labels
+	}
+	return w
 }
 
 // plan is what is kept, as the store is now.

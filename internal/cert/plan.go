@@ -17,6 +17,8 @@ type Wishes struct {
 	General func(lineage string) Spec
 	// Mounted reports whether a webroot that certbot used is there for us too.
 	Mounted func(webroot string) bool
+	// Labels reads what containers ask for; nil where nobody is heard.
+	Labels func([]Labelled) Asked
 }
 
 // Wish is one certificate that is kept, and the lineage that it is kept in.

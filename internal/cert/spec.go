@@ -57,10 +57,11 @@ func (s Spec) WebrootOf(name string) string {
 	return s.Webroot
 }
 
+// Told reports whether any web container is told of a new version.
+func (s Spec) Told() bool { return !s.Reload.Off && len(s.Reload.Targets) > 0 }
+
 // ToBeServed reports whether anybody is named who should serve the certificate and can be looked at.
-func (s Spec) ToBeServed() bool {
-	return !s.Verify.Off && (!s.Reload.Off && len(s.Reload.Targets) > 0 || len(s.Verify.Endpoints) > 0)
-}
+func (s Spec) ToBeServed() bool { return !s.Verify.Off && (s.Told() || len(s.Verify.Endpoints) > 0) }
 
 // Digest tells whether an order would be another than before: it covers what goes to the CA and where its challenges are answered.
 func (s Spec) Digest() string {

@@ -23,6 +23,8 @@ type Target struct {
 	// Label is KEY or KEY=VALUE and stands instead of Word.
 	Label  string
 	Action Action
+	// Port is where it serves TLS inside; 0 leaves it to the port that it publishes as 443, else 443.
+	Port int
 }
 
 // String writes the target's selector as RELOAD spells it.
@@ -106,6 +108,8 @@ type Served struct {
 	Seen   Class     `json:"seen,omitempty"`
 	SeenAt time.Time `json:"seen_at,omitzero"`
 	Stored string    `json:"stored,omitempty"`
+	// Since is when Seen was first seen of that version.
+	Since time.Time `json:"since,omitzero"`
 	// Tries counts the actions for the version Stored; Next is when a stale one is acted on again.
 	Tries int       `json:"tries,omitempty"`
 	Next  time.Time `json:"next,omitzero"`

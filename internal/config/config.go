@@ -46,6 +46,8 @@ type Config struct {
 	Docker    Docker
 	// Project stands in for our own Compose project where our own container cannot be found; may be empty.
 	Project string
+	// Discover says whose labels are heard, by Labels.
+	Discover Discover
 
 	// endpoints are those of VERIFY, for VerifyFor.
 	endpoints []endpoint
@@ -109,6 +111,7 @@ func (p *parser) settings(v vars) Config {
 		LogFormat:      p.choice("LOG_FORMAT", v.LogFormat, "text", "json"),
 		Docker:         p.docker(v),
 		Project:        p.project(v.ComposeProjectName),
+		Discover:       Discover(p.choice("DISCOVER", v.Discover, "project", "all", "off")),
 	}
 	c.LogLevel = map[string]slog.Level{
 		"debug": slog.LevelDebug,

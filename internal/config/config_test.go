@@ -32,6 +32,7 @@ func defaults() Config {
 		ExpiryWarning: 480 * time.Hour, ExpiryCritical: 168 * time.Hour, // 20 and 7 days
 		LogLevel:  slog.LevelInfo,
 		LogFormat: "text",
+		Discover:  DiscoverProject,
 		Docker:    Docker{Host: "unix:///var/run/docker.sock"},
 	}
 }
@@ -99,7 +100,7 @@ func TestEveryVariableActs(t *testing.T) {
 		"VERIFY=web:443, shop=[::1]:8443\nca.lan=my_web.1:443",
 		"PREFLIGHT=enforce", "EXPIRY_WARNING=30d", "EXPIRY_CRITICAL=36H", "LOG_LEVEL=WARN", "LOG_FORMAT=json",
 		"DOCKER_HOST=tcp://proxy:2375", "DOCKER_TLS_VERIFY=1", "DOCKER_CERT_PATH=/keys", "DOCKER_API_VERSION=1.41",
-		"COMPOSE_PROJECT_NAME=shop",
+		"COMPOSE_PROJECT_NAME=shop", "DISCOVER=ALL",
 		"CERT_0_DOMAINS=a.example,b.a.example",
 		"CERT_0_NAME=Main",
 		"CERT_0_KEY_TYPE=rsa-2048",
@@ -170,7 +171,7 @@ func TestEveryVariableActs(t *testing.T) {
 		LogLevel:  slog.LevelWarn,
 		LogFormat: "json",
 		Docker:    Docker{Host: "tcp://proxy:2375", TLSVerify: true, CertPath: "/keys", APIVersion: "1.41"},
-		Project:   "shop",
+		Project:   "shop", Discover: DiscoverAll,
 	}
 	if len(c.Specs) != len(want.Specs) {
 		t.Fatalf("Parse() gave %d certificates, want %d", len(c.Specs), len(want.Specs))
@@ -339,6 +340,7 @@ func testWorld() World {
 	return World{
 		Mounted:   func(string) bool { panic("asked for mounts outside of a container") },
 		Adoptable: func(string) bool { return false },
+		Engine:    func(string) bool { return false },
 		ReadFile: func(path string) ([]byte, error) {
 			if text, ok := files[path]; ok {
 				return []byte(text), nil

@@ -35,7 +35,7 @@ type draft struct {
 	broken bool
 }
 
-func (d *draft) ownVariables() bool { return d.variable != "DOMAINS" }
+func (d *draft) ownVariables() bool { return strings.HasPrefix(d.variable, "CERT_") }
 
 // drafts reads the certificates with everything but verification, which may speak of any of them.
 func (p *parser) drafts(v vars, g general) []*draft {
@@ -68,12 +68,17 @@ func (p *parser) nothing(v vars) {
 	}
 	const example = "name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org"
 	switch {
-	case p.adopting:
+	case p.adopting, p.hears(v):
 	case isFalse(v.Adopt):
 		p.missing("DOMAINS", "is not set, nor is CERT_0_DOMAINS, and ADOPT is off; %s", example)
 	default:
 		p.missing("DOMAINS", "is not set, nor is CERT_0_DOMAINS, nor has certbot made anything in CERT_DIR; %s, or mount certbot's directory at %s", example, shorten(v.CertDir))
 	}
+}
+
+// hears reports whether containers may ask for certificates by label.
+func (p *parser) hears(v vars) bool {
+	return !strings.EqualFold(v.Discover, string(DiscoverOff)) && p.world.Engine(v.DockerHost)
 }
 
 // adoptable reports whether certbot has left something in CERT_DIR. Of one that is wrong folders tells.
@@ -255,8 +260,11 @@ func (p *parser) name(d *draft, text string) (string, bool) {
 }
 
 func (d *draft) profileVariable() string {
-	if d.ownVariables() {
+	switch {
+	case d.ownVariables():
 		return d.own.variable("PROFILE")
+	case d.variable == cert.LabelDomains:
+		return cert.LabelProfile
 	}
 	return "ACME_PROFILE"
 }
@@ -414,10 +422,10 @@ func (d *draft) otherName() string {
 	return fmt.Sprintf("%.20s-2=%s", d.spec.Name, d.spec.Names[0])
 }
 
-// nobodyTold warns where the web servers would go on with what they have read.
+// nobodyTold warns where the web servers would go on with what they have read, and no label can make them targets.
 func (p *parser) nobodyTold(v vars, drafts []*draft) {
 	silent := func(d *draft) bool { return d.own.Reload == "" }
-	if v.Reload == "" && (p.adopting || slices.ContainsFunc(drafts, silent)) {
+	if v.Reload == "" && !p.hears(v) && (p.adopting || slices.ContainsFunc(drafts, silent)) {
 		p.warn("RELOAD", "RELOAD is not set: no web container is told about a new certificate; write e.g. RELOAD=web with the name of its Compose service, or RELOAD=off if it is told otherwise")
 	}
 }

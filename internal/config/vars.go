@@ -109,6 +109,9 @@ type vars struct {
 	DockerCertPath  string `env:"DOCKER_CERT_PATH"`
 	// Version of the engine's API, like `1.41`; unset negotiates it.
 	DockerAPIVersion string `env:"DOCKER_API_VERSION"`
+	// Whose [labels](#labels) are heard: `project`, containers of the own Compose project; `all`, those of every project on the host;
+	// `off`.
+	Discover string `env:"DISCOVER" envDefault:"project"`
 	// The own Compose project, where sidecert cannot find its own container to read it from.
 	ComposeProjectName string `env:"COMPOSE_PROJECT_NAME"`
 }
@@ -144,7 +147,7 @@ func (c certVars) variable(name string) string { return fmt.Sprintf("CERT_%d_%s"
 
 // notYet are variables whose feature this version does not have.
 var notYet = []string{
-	"EXTRA_FILES", "NOTIFY_URLS", "NOTIFY_URLS_FILE", "NOTIFY_ON", "HEARTBEAT_URL", "HEARTBEAT_URL_FILE", "LISTEN", "DISCOVER",
+	"EXTRA_FILES", "NOTIFY_URLS", "NOTIFY_URLS_FILE", "NOTIFY_ON", "HEARTBEAT_URL", "HEARTBEAT_URL_FILE", "LISTEN",
 }
 
 // fill puts texts, by name, into a struct of text fields. Only the reflection over our own structs can fail in it.

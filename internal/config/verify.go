@@ -24,7 +24,7 @@ var hostname = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9]
 // verify gives each certificate what proves a reload of it.
 func (p *parser) verify(v vars, c *Config, drafts []*draft) {
 	list, off := p.endpoints("VERIFY", v.Verify)
-	c.endpoints = p.known("VERIFY", list, lineages(drafts), c.Adopt)
+	c.endpoints = p.known("VERIFY", list, lineages(drafts), c.Adopt || p.hears(v))
 	c.General.Verify = cert.Verify{Off: off, Endpoints: addressesFor("", c.endpoints)}
 	for _, d := range drafts {
 		d.spec.Verify = c.VerifyFor(d.spec.Name)

@@ -22,6 +22,8 @@ type World struct {
 	ReadFile func(path string) ([]byte, error)
 	// Adoptable reports whether certbot has made a certificate in a CERT_DIR.
 	Adoptable func(certDir string) bool
+	// Engine reports whether there may be an engine at a DOCKER_HOST.
+	Engine func(host string) bool
 }
 
 // HostWorld is the machine that we run on.
@@ -34,7 +36,18 @@ func HostWorld() World {
 		},
 		ReadFile:  readFile,
 		Adoptable: adoptable,
+		Engine:    engine,
 	}
+}
+
+// engine takes an address in a network for one: who wrote it meant it.
+func engine(host string) bool {
+	socket, ok := strings.CutPrefix(host, "unix://")
+	if !ok {
+		return true
+	}
+	info, err := os.Stat(socket)
+	return err == nil && info.Mode()&fs.ModeSocket != 0
 }
 
 // inContainer looks for Docker's mark and Podman's.

@@ -1,8 +1,10 @@
 package reload
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -113,6 +115,7 @@ func (l *look) find(ctx context.Context) {
 	if finder.ours(finder.self) {
 		l.own = finder.self
 	}
+	l.r.attend(finder.project, l.kept)
 	type answer struct {
 		all []found
 		err error
@@ -140,6 +143,7 @@ func (l *look) find(ctx context.Context) {
 				l.missing(k, t, a.err)
 			}
 			for _, f := range a.all {
+				f.port = t.Port
 				l.add(f, k, t)
 			}
 		}
@@ -148,7 +152,7 @@ func (l *look) find(ctx context.Context) {
 
 // targeted reports whether any container is named at all.
 func targeted(kept []cert.Kept) bool {
-	return slices.ContainsFunc(kept, func(k cert.Kept) bool { return !k.Spec.Reload.Off && len(k.Spec.Reload.Targets) > 0 })
+	return slices.ContainsFunc(kept, func(k cert.Kept) bool { return k.Spec.Told() })
 }
 
 func (l *look) unreachable(err error, hint string) {
@@ -175,6 +179,7 @@ func (l *look) add(f found, k cert.Kept, by cert.Target) {
 		l.tasks = append(l.tasks, &task{look: l, found: f, action: by.Action})
 	}
 	t := l.tasks[i]
+	t.port = cmp.Or(t.port, f.port)
 	if slices.ContainsFunc(t.views, func(v *view) bool { return v.kept.Lineage.Name == k.Lineage.Name }) {
 		return
 	}
@@ -222,15 +227,19 @@ func (l *look) lookAtEndpoint(ctx context.Context, k cert.Kept, endpoint string)
 	state, err := l.memory.Target(endpoint)
 	v.was = state.Certs[k.Lineage.Name]
 	v.sight = l.r.see(ctx, k, []place{{endpoint}}, l.kept)
+	news := l.await(v)
 	o := v.outcome(found{Container: docker.Container{Name: endpoint}, blind: true})
 	switch v.class {
 	case cert.Stale:
 		o.Hint = ""
+		if !k.Spec.Told() {
+			o.Hint, o.Changed = hintSelfReload, news
+		}
 	case cert.Foreign:
 		o.Hint = "see that VERIFY names the server of this certificate"
 	}
 	if err == nil {
-		err = l.remember(endpoint, &state, []*view{v}, false)
+		err = l.remember(endpoint, &state, []*view{v}, news)
 	}
 	if err != nil {
 		l.r.log.Debug("memory of an endpoint failed", cert.AttrContainer, endpoint, cert.AttrErr, err)
@@ -238,10 +247,32 @@ func (l *look) lookAtEndpoint(ctx context.Context, k cert.Kept, endpoint string)
 	return o
 }
 
+// await gives a web server that nobody tells the time to read its files again by itself. When that is over, what is stale is an error,
+// and news once.
+func (l *look) await(v *view) (news bool) {
+	if v.class != cert.Stale || v.kept.Spec.Told() {
+		return false
+	}
+	since := v.was.Since
+	if v.was.Seen != cert.Stale || v.was.Stored != v.kept.Lineage.Fingerprint() || since.IsZero() {
+		since, v.was.Err = l.r.now(), ""
+	}
+	patience := min(selfReload, cert.Lifetime(v.kept.Lineage.Leaf())/10)
+	if l.r.now().Before(since.Add(patience)) {
+		return false
+	}
+	v.err = fmt.Errorf("an older certificate is served %v after the new one was stored", patience.Round(time.Second))
+	news, v.was.Err = v.was.Err == "", v.err.Error()
+	return news
+}
+
+// selfReload is what a web server that reloads itself gets before that is called a failure: once a day is usual.
+const selfReload = 25 * time.Hour
+
 // remember writes a target's state if it is known to differ from what is on disk, or does so by more than when it was last seen.
 func (l *look) remember(name string, state *cert.TargetState, views []*view, changed bool) error {
 	for _, v := range views {
-		is := v.served()
+		is := v.served(l.r.now())
 		if !sameServed(state.Certs[v.kept.Lineage.Name], is) {
 			changed = true
 		}
@@ -258,7 +289,7 @@ func (l *look) remember(name string, state *cert.TargetState, views []*view, cha
 }
 
 func sameServed(a, b cert.Served) bool {
-	same := a.At.Equal(b.At) && a.Next.Equal(b.Next)
-	a.At, a.Next, a.SeenAt = b.At, b.Next, b.SeenAt
+	same := a.At.Equal(b.At) && a.Next.Equal(b.Next) && a.Since.Equal(b.Since)
+	a.At, a.Next, a.SeenAt, a.Since = b.At, b.Next, b.SeenAt, b.Since
 	return same && a == b
 }

@@ -84,9 +84,12 @@ func (v *view) tries() int {
 }
 
 // served is what is to be remembered.
-func (v *view) served() cert.Served {
+func (v *view) served(now time.Time) cert.Served {
 	s := v.was
 	fp := v.kept.Lineage.Fingerprint()
+	if s.Seen != v.class || s.Stored != fp || s.Since.IsZero() {
+		s.Since = now
+	}
 	s.Seen, s.Stored, s.Tries, s.Next = v.class, fp, v.tries(), v.next
 	if v.told {
 		s.At, s.Action = v.at, v.done

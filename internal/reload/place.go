@@ -14,24 +14,32 @@ import (
 // place is one listener: addresses that all lead to it, of which the first that answers is asked.
 type place []string
 
-// places are where a container answers on a public port (443 or 80), seen from where we are: inside on the ports that it
-// publishes as that one, else on that one itself. self is our own container; its zero value means that we reach everything.
+// places are where a container answers on a public port (443 or 80), seen from where we are: inside on the port that a person has
+// named for TLS, else on the ports that it publishes as the public one, else on that one itself. self is our own container; its zero
+// value means that we reach everything.
 func places(self docker.Container, c found, public int) []place {
-	if c.ID == "" {
-		return []place{{join(c.Name, public)}} // told blind: by DNS
+	ports := inside(c.Container, public)
+	if c.port != 0 && public == httpsPort {
+		ports = []int{c.port}
+	}
+	if c.ID == "" { // told blind: by DNS
+		return []place{{join(c.Name, ports[0])}}
 	}
 	if addrs := shared(self, c.Container); len(addrs) > 0 {
 		var out []place
-		for _, port := range inside(c.Container, public) {
+		for _, port := range ports {
 			out = append(out, placeOf(addrs, port))
 		}
 		return out
 	}
-	if outer := published(self, c.Container, public); len(outer) > 0 {
+	if outer := published(self, c.Container, ports); len(outer) > 0 {
 		return []place{outer}
 	}
 	return nil
 }
+
+// httpsPort is where clients look for a site.
+const httpsPort = 443
 
 func endpoints(v cert.Verify) []place {
 	var out []place
@@ -74,16 +82,16 @@ func shared(self, c docker.Container) []netip.Addr {
 	return addrs
 }
 
-// published are the host's addresses that lead to a container whose networks we are not in.
-func published(self, c docker.Container, public int) place {
+// published are the host's addresses that lead to ports of a container whose networks we are not in.
+func published(self, c docker.Container, ports []int) place {
 	var out place
 	for _, p := range c.Ports {
 		switch {
-		case p.Host != public || p.HostIP.IsLoopback():
+		case !slices.Contains(ports, p.Container) || p.HostIP.IsLoopback():
 		case !p.HostIP.IsValid() || p.HostIP.IsUnspecified():
-			out = append(out, placeOf(gateways(self), public)...)
+			out = append(out, placeOf(gateways(self), p.Host)...)
 		default:
-			out = append(out, join(p.HostIP.String(), public))
+			out = append(out, join(p.HostIP.String(), p.Host))
 		}
 	}
 	slices.Sort(out)

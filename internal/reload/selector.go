@@ -19,6 +19,8 @@ type found struct {
 	docker.Container
 	// blind says that the engine does not let it be inspected. Without an ID not even that it exists is known.
 	blind bool
+	// port is where it serves TLS inside; 0 where nobody has said.
+	port int
 }
 
 // ref is how calls name it. The ID is never taken where there is none to be sure of.
@@ -28,13 +30,14 @@ func (f found) ref() string { return cmp.Or(f.ID, f.Name) }
 type finder struct {
 	engine  Engine
 	project string // our own; empty if it is not known
+	all     bool   // labels are looked for in all projects
 	// self is our own container, or one that shares its network with ours. Its zero value means not known.
 	self docker.Container
 }
 
 // finder returns an error only if the engine does not answer.
 func (r *Reloader) finder(ctx context.Context) (*finder, error) {
-	f := &finder{engine: r.engine, project: r.project}
+	f := &finder{engine: r.engine, project: r.project, all: r.hears == HearAll}
 	self, err := r.engine.Self(ctx)
 	switch {
 	case err == nil:
@@ -51,12 +54,14 @@ func (r *Reloader) finder(ctx context.Context) (*finder, error) {
 func (f *finder) find(ctx context.Context, t cert.Target) ([]found, error) {
 	filter := docker.Filter{Project: f.project, Service: t.Word}
 	switch {
+	case t.Label != "" && f.all:
+		filter = docker.Filter{Label: t.Label}
 	case t.Label != "":
 		filter = docker.Filter{Project: f.project, Label: t.Label}
 	case t.Project != "":
 		filter.Project = t.Project
 	}
-	if filter.Project == "" {
+	if filter.Project == "" && !(t.Label != "" && f.all) {
 		// Without a project a service of the same name in somebody else's would match.
 		if t.Label != "" {
 			return nil, &cert.Error{Op: "find", Name: t.String(), Err: errors.New("our own Compose project is not known"), Hint: hintNoProject}

@@ -109,7 +109,7 @@ func (t *task) dial(ctx context.Context, views []*view) {
 		case len(verify.Endpoints) > 0:
 			v.sight = t.r.see(ctx, v.kept, endpoints(verify), t.kept)
 		default:
-			v.sight = t.r.see(ctx, v.kept, places(t.self, t.found, 443), t.kept)
+			v.sight = t.r.see(ctx, v.kept, places(t.self, t.found, httpsPort), t.kept)
 		}
 	})
 }

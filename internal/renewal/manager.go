@@ -56,6 +56,8 @@ type Config struct {
 	Issuer   Issuer
 	Reloader Reloader
 	Hooks    Hooks
+	// Discover asks which containers bear labels of ours; nil where nobody is heard. An error means that the engine does not answer.
+	Discover func(ctx context.Context) ([]cert.Labelled, error)
 	// EnforcePreflight holds an order whose challenge path is not served, in place of a warning.
 	EnforcePreflight bool
 	// Beat is called when a pass has put files in the place of every certificate, and while the loop is alive.
@@ -96,6 +98,8 @@ type Manager struct {
 	heldUntil map[string]time.Time
 	// waitedFor are the specs whose challenge path was waited for.
 	waitedFor map[string]bool
+	// kept are the certificates of the last pass, for the glances until the next one.
+	kept []cert.Kept
 }
 
 // New makes a manager; Run starts it.
@@ -124,6 +128,8 @@ type ask struct {
 	done chan Result           // nil: nobody waits, and one pass serves all of those
 	// begun is closed when do begins; nil of a pass.
 	begun chan struct{}
+	// glance is when the next pass is due where this is none, but a look at the web containers alone.
+	glance time.Time
 }
 
 const (
@@ -132,6 +138,8 @@ const (
 	tick = 10 * time.Second
 	// longest is the most that passes between two passes.
 	longest = time.Hour
+	// glance is the most that passes between two looks at the web containers.
+	glance = time.Minute
 	// stuck is how long nothing may come further: above the longest that any one step takes, an attempt with its 15 minutes.
 	stuck = time.Hour
 	// workers is how many certificates are worked on side by side.
@@ -211,15 +219,20 @@ func (m *Manager) Run(ctx context.Context) error {
 		serves  ask         // whom the pass under way is for
 		waiting = []ask{{}} // whom the next ones are for
 		next    = m.Now()   // when the next one is due
+		look    = next      // when the web containers are looked at again
 		health  Health
 	)
 	defer ticker.Stop()
 	defer close(m.stopped)
 	for {
 		bringBack(&next, m.Now().Add(longest)) // a clock that was ahead has set it
+		bringBack(&look, m.Now().Add(glance))
 		waiting = slices.DeleteFunc(waiting, func(a ask) bool { return a.by != nil && a.by.Err() != nil })
 		if running == nil && len(waiting) == 0 && !m.Now().Before(next) {
 			waiting = append(waiting, ask{})
+		}
+		if running == nil && len(waiting) == 0 && !m.Now().Before(look) {
+			waiting = append(waiting, ask{glance: next})
 		}
 		if running == nil && len(waiting) > 0 {
 			serves, waiting = waiting[0], waiting[1:]
@@ -228,7 +241,7 @@ func (m *Manager) Run(ctx context.Context) error {
 			go func(done chan<- Result, a ask) { done <- m.answer(ctx, a) }(running, serves)
 		}
 		if running == nil {
-			wake.Reset(next.Sub(m.Now()))
+			wake.Reset(min(next.Sub(m.Now()), look.Sub(m.Now())))
 		}
 		select {
 		case <-ctx.Done():
@@ -237,7 +250,7 @@ func (m *Manager) Run(ctx context.Context) error {
 			}
 			return ctx.Err()
 		case r := <-running:
-			running, next = nil, r.Next
+			running, next, look = nil, r.Next, r.look
 			serves.tell(r)
 		case a := <-m.asks:
 			if a.done != nil || !slices.ContainsFunc(waiting, func(w ask) bool { return w.done == nil }) {
@@ -263,11 +276,14 @@ func (a ask) tell(r Result) {
 }
 
 func (m *Manager) answer(ctx context.Context, a ask) Result {
-	if a.do == nil {
-		return m.pass(ctx, a.Ask)
+	switch {
+	case a.do != nil:
+		a.do(ctx)
+		return Result{Next: m.Now(), look: m.Now().Add(glance)}
+	case !a.glance.IsZero():
+		return m.glance(ctx, a.glance)
 	}
-	a.do(ctx)
-	return Result{Next: m.Now()}
+	return m.pass(ctx, a.Ask)
 }
 
 // beat tells the loop, if there is one, what the pass has found.

@@ -248,6 +248,7 @@ type fakeReloader struct {
 	looks [][]string // the lineages of each, with their versions
 	at    []time.Time
 	next  time.Time
+	soon  func() time.Time // in place of next
 	// outcomes are told of every look, err of every Show.
 	outcomes []cert.Outcome
 	err      error
@@ -262,6 +263,9 @@ func (f *fakeReloader) Look(_ context.Context, kept []cert.Kept) cert.Look {
 		seen = append(seen, fmt.Sprintf("%s %d", k.Lineage.Name, k.Lineage.Number))
 	}
 	f.looks, f.at = append(f.looks, seen), append(f.at, time.Now())
+	if f.soon != nil {
+		return cert.Look{Next: f.soon(), Outcomes: f.outcomes}
+	}
 	return cert.Look{Next: f.next, Outcomes: f.outcomes}
 }
 

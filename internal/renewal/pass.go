@@ -16,6 +16,8 @@ type Result struct {
 	Certs []CertResult
 	// Next is when the next pass is due.
 	Next time.Time
+	// look is when the web containers are looked at again before that.
+	look time.Time
 }
 
 // CertResult is what became of one certificate.
@@ -72,11 +74,12 @@ var minSane = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 
 // pass brings everything up to date once: files first, so that web servers can start, then the CA, then the web containers.
 func (m *Manager) pass(ctx context.Context, a Ask) Result {
+	m.discover(ctx)
 	works, left := m.survey(ctx)
 	m.beat(m.healthOf(works))
 	m.consult(ctx, works)
 	if bad := unknown(works, left, a); len(bad) > 0 { // a slip of the hand; the next pass is for all that is due
-		return Result{Certs: bad, Next: m.Now().Add(time.Second)}
+		return Result{Certs: bad, Next: m.Now().Add(time.Second), look: m.Now().Add(glance)}
 	}
 	var wanted []*work
 	meant := meantBy(works, a)
@@ -104,6 +107,12 @@ func (m *Manager) pass(ctx context.Context, a Ask) Result {
 	}
 	look := m.carryOut(ctx, works, wanted)
 	r := m.conclude(works, look)
+	m.kept = nil
+	for _, w := range works {
+		if w.lineage.Issued() {
+			m.kept = append(m.kept, cert.Kept{Spec: w.spec, Lineage: w.lineage})
+		}
+	}
 	if len(a.Names) > 0 { // a person hears of what he asked for
 		r.Certs = slices.DeleteFunc(r.Certs, func(c CertResult) bool {
 			return !slices.ContainsFunc(meant, func(w *work) bool { return w.name == c.Cert })
@@ -260,21 +269,43 @@ func (m *Manager) conclude(works []*work, look cert.Look) Result {
 		if w.lineage.Issued() && w.spec.ToBeServed() {
 			w.result.Unserved, w.result.UnservedHint = unserved(w.name, look)
 		}
-		if w.result.Unserved != "" {
-			sooner(now.Add(time.Minute)) // whoever mends a web server by hand is noticed soon
-		}
 		sooner(w.result.Next)
 		if w.soon {
 			sooner(now)
 		}
 		r.Certs = append(r.Certs, w.result)
 	}
-	sooner(look.Next)
+	r.look = nextLook(now, look)
 	// Whatever says "now" again and again must not become a hot loop.
 	if floor := now.Add(100 * time.Millisecond); r.Next.Before(floor) {
 		r.Next = floor
 	}
 	return r
+}
+
+// nextLook is when the web containers are looked at again: in a minute, or sooner if something is pending.
+func nextLook(now time.Time, l cert.Look) time.Time {
+	next := now.Add(glance)
+	if !l.Next.IsZero() && l.Next.Before(next) {
+		next = l.Next
+	}
+	if floor := now.Add(100 * time.Millisecond); next.Before(floor) {
+		next = floor
+	}
+	return next
+}
+
+// glance looks at the web containers alone, by what the last pass has read. What containers ask for now is worth a whole pass.
+func (m *Manager) glance(ctx context.Context, next time.Time) Result {
+	if m.discover(ctx) {
+		return m.pass(ctx, Ask{})
+	}
+	if len(m.kept) == 0 {
+		return Result{Next: next, look: m.Now().Add(glance)}
+	}
+	l := m.look(ctx, m.kept)
+	m.reportLook(ctx, l)
+	return Result{Next: next, look: nextLook(m.Now(), l)}
 }
 
 // unserved says why a certificate was seen served by nobody in a look, or not by all: "" if it was, or if nobody was to be seen.

@@ -15,8 +15,8 @@ import (
 // plan reads what is kept, without a change to anything.
 func (m *Manager) plan() (works []*work, left map[string]string, lineages []cert.Lineage) {
 	lineages, _ = m.Store.Lineages() // one that cannot be read is met by whoever opens it
-	wishes, left := m.Plan(lineages)
-	return worksOf(wishes), left, lineages
+	plan, left := m.Plan(lineages)
+	return worksOf(plan), left, lineages
 }
 
 func worksOf(wishes []cert.Wish) []*work {
@@ -30,9 +30,11 @@ func worksOf(wishes []cert.Wish) []*work {
 
 // survey reads every lineage, mends what was interrupted or damaged, and puts placeholders where there is nothing.
 func (m *Manager) survey(ctx context.Context) (works []*work, left map[string]string) {
-	lineages := m.lineages(ctx)
-	wishes, left := m.Plan(lineages)
-	works = worksOf(wishes)
+	wishes, doubts := m.wishes()
+	lineages := m.lineages(ctx, wishes.Specs)
+	plan, left := wishes.Plan(lineages)
+	works = worksOf(plan)
+	m.tellLabels(doubts, works)
 	for i, w := range works {
 		w.result.Err = m.guarded("files", w.name, func() (err error) {
 			w.lineage, err = m.open(ctx, w, lineages)
@@ -44,11 +46,12 @@ func (m *Manager) survey(ctx context.Context) (works []*work, left map[string]st
 		} else {
 			m.warnOnce("open "+w.name, "")
 		}
-		m.welcome(w, wishes[i].Doubts)
+		m.welcome(w, plan[i].Doubts)
 		m.tellOpenKey(w)
 	}
 	m.tellUnkept(works, lineages, left)
 	m.tellVanished(works)
+	m.tellUntold(works)
 	return works, left
 }
 
@@ -141,14 +144,14 @@ func (m *Manager) saveKept(lineages map[string]bool) bool {
 // lineages are all that can be read. What certbot, or a copy of its folder, has left in a bad state is mended first, since nobody knows
 // the settings of a lineage that cannot be read. One that stays so and shows names that are wanted is among them by its certificate
 // alone, so that it is held and no other is made in its place.
-func (m *Manager) lineages(ctx context.Context) []cert.Lineage {
+func (m *Manager) lineages(ctx context.Context, specs []cert.Spec) []cert.Lineage {
 	lineages, broken := m.Store.Lineages()
 	if len(broken) == 0 {
 		return lineages
 	}
 	for _, name := range slices.Sorted(maps.Keys(broken)) {
 		err := broken[name]
-		if !m.Adopt && !m.wants(name) {
+		if !m.Adopt && !m.wants(specs, name) {
 			continue
 		}
 		if !errors.Is(err, store.ErrLeftover) { // which mending would bring back to life
@@ -156,34 +159,34 @@ func (m *Manager) lineages(ctx context.Context) []cert.Lineage {
 				_, err = m.Store.Lineage(name)
 			}
 		}
-		if err != nil && !m.configured(name) && !errors.Is(err, store.ErrForeign) {
+		if err != nil && !configured(specs, name) && !errors.Is(err, store.ErrForeign) {
 			text, hint := ErrorText(err)
 			m.warnOnce("open "+name, "stored certificate cannot be used and is not renewed", cert.AttrCert, name, cert.AttrErr, text, cert.AttrHint, hint)
 		}
 	}
 	lineages, broken = m.Store.Lineages()
 	for name, err := range broken {
-		if m.wants(name) && !errors.Is(err, store.ErrForeign) {
+		if m.wants(specs, name) && !errors.Is(err, store.ErrForeign) {
 			lineages = append(lineages, cert.Lineage{Name: name, Chain: m.Store.Shown(name)})
 		}
 	}
 	return lineages
 }
 
-// wants reports whether a certificate is configured for a name that a lineage shows.
-func (m *Manager) wants(lineage string) bool {
+// wants reports whether one of the certificates is for a name that a lineage shows.
+func (m *Manager) wants(specs []cert.Spec, lineage string) bool {
 	chain := m.Store.Shown(lineage)
 	if len(chain) == 0 {
 		return false
 	}
 	shown := cert.NamesOf(chain[0])
-	return slices.ContainsFunc(m.Specs, func(s cert.Spec) bool {
+	return slices.ContainsFunc(specs, func(s cert.Spec) bool {
 		return slices.ContainsFunc(s.Names, func(name string) bool { return slices.Contains(shown, name) })
 	})
 }
 
-func (m *Manager) configured(lineage string) bool {
-	return slices.ContainsFunc(m.Specs, func(s cert.Spec) bool { return s.Name == lineage })
+func configured(specs []cert.Spec, lineage string) bool {
+	return slices.ContainsFunc(specs, func(s cert.Spec) bool { return s.Name == lineage })
 }
 
 // welcome tells once what was taken over from certbot, and what was taken otherwise than its conf says.

@@ -53,6 +53,13 @@ func (s *Store) Kept() (map[string]bool, error) { return readJSON(s, "kept.json"
 
 func (s *Store) SaveKept(lineages map[string]bool) error { return s.writeJSON("kept.json", lineages) }
 
+// Labelled returns the containers that were last seen to ask for something by label.
+func (s *Store) Labelled() ([]cert.Labelled, error) {
+	return readJSON(s, "labels.json", []cert.Labelled{})
+}
+
+func (s *Store) SaveLabelled(all []cert.Labelled) error { return s.writeJSON("labels.json", all) }
+
 // Targets returns what every container was last told and showed, by container name.
 func (s *Store) Targets() (map[string]cert.TargetState, error) {
 	return readJSON(s, "targets.json", map[string]cert.TargetState{})

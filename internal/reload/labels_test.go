@@ -1,0 +1,55 @@
+package reload
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/sidecert/sidecert/internal/docker/dockertest"
+)
+
+func TestLabelsOfOtherProjectsAreHeardOnlyIfAllAre(t *testing.T) {
+	b := newBench(t)
+	for _, c := range []dockertest.Container{
+		{Name: "p-web-1", Project: "p", Service: "web", Labels: map[string]string{"sidecert.reload": "HUP", "secret": "x"}},
+		{Name: "p-app-1", Project: "p", Service: "app", Status: "exited", Labels: map[string]string{"sidecert.domains": "a.test", "sidecert.reload": ""}},
+		{Name: "q-web-1", Project: "q", Service: "web", Labels: map[string]string{"sidecert.domains": "evil.test"}},
+		{Name: "stranger", Labels: map[string]string{"sidecert.reload": ""}},
+		{Name: "p-db-1", Project: "p", Service: "db"},
+	} {
+		b.engine.Add(c)
+	}
+	for hears, want := range map[Hears][]string{
+		HearProject: {"p-app-1", "p-web-1"},
+		HearAll:     {"p-app-1", "p-web-1", "q-web-1", "stranger"},
+		HearNobody:  nil,
+	} {
+		b.hears = hears
+		all, err := b.Labelled(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, l := range all {
+			got = append(got, l.Container)
+			if _, ok := l.Labels["secret"]; ok {
+				t.Errorf("%s: a label that is not ours was kept", l.Container)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("DISCOVER=%s hears %v, want %v", hears, got, want)
+		}
+	}
+}
+
+func TestLabelsAreAnErrorOnlyWhereTheEngineDoesNotAnswer(t *testing.T) {
+	b := newBench(t)
+	b.hears = HearProject
+	b.engine.Forbid("GET /containers/json")
+	if all, err := b.Labelled(t.Context()); len(all) > 0 || err != nil {
+		t.Errorf("behind a proxy that lists nothing: %v, %v, want neither", all, err)
+	}
+	b.engine.Close()
+	if _, err := b.Labelled(t.Context()); err == nil {
+		t.Error("an engine that has gone is no error")
+	}
+}
