@@ -407,6 +407,6 @@ const readme = `This folder shows the newest version of a certificate. It is kep
   cert.pem       the certificate alone
   haproxy.pem    fullchain.pem and privkey.pem in one, with EXTRA_FILES=haproxy
 
-The first four are links into archive/. Point your web server at live/: it changes when the certificate is renewed.
+The first four are links into archive/. Point your web server at the files here: they change when the certificate is renewed.
 Without renewal/ having a file for this certificate, what is here is a placeholder until the real one comes.
 `
