@@ -12,13 +12,20 @@ import (
 const domain = "site.example.test"
 
 // servers are the files to be copied. Each runs as it is written; testdata/pebble.yaml only adds the CA and the domain.
-var servers = []struct {
+var servers = []server{
+	{"nginx", "cannot load certificate", "(SIGHUP) received, reconfiguring", "web", nil},
+	{"httpd", "does not exist or is empty", "SIGUSR1 received.  Doing graceful restart", "web", nil},
+	{"haproxy", "unable to stat SSL certificate", "Reloading HAProxy", "files", []string{"<BADREQ>", "SSL handshake"}},
+}
+
+type server struct {
 	name string
 	// What the server logs when it starts without a certificate, and at each reload.
 	missing, reloaded string
-}{
-	{"nginx", "cannot load certificate", "(SIGHUP) received, reconfiguring"},
-	{"httpd", "does not exist or is empty", "SIGUSR1 received.  Doing graceful restart"},
+	// challenges is the service that has the challenge files: haproxy serves none.
+	challenges string
+	// noise is what it would log of connections that ask for nothing.
+	noise []string
 }
 
 func TestDomainIsAskedFor(t *testing.T) {
@@ -42,9 +49,9 @@ func TestSiteIsServedAfterFirstStart(t *testing.T) {
 			took := p.said("certificate served").Sub(p.mustInspect("sidecert").State.StartedAt)
 			t.Logf("served %v after sidecert's start", took.Round(time.Millisecond)) // said, not judged: machines differ
 			checkRedirect(t, p)
-			checkChallengePath(t, p)
-			checkHardening(t, p)
-			checkRestarts(t, p, server.reloaded)
+			checkChallengePath(t, p, server)
+			checkHardening(t, p, server)
+			checkRestarts(t, p, server)
 			if chain, err := p.served(); err != nil || !chain[0].Equal(leaf) {
 				t.Errorf("after all this another certificate is served (%v)", err)
 			}
@@ -85,9 +92,9 @@ func checkRedirect(t *testing.T, p *project) {
 
 const challengePath = "/.well-known/acme-challenge/"
 
-func checkChallengePath(t *testing.T, p *project) {
+func checkChallengePath(t *testing.T, p *project, server server) {
 	t.Helper()
-	webroot, _, _ := p.mustInspect("web").mount("/var/www/certbot")
+	webroot, _, _ := p.mustInspect(server.challenges).mount("/var/www/certbot")
 	_, err := p.docker("run", "--rm", "--network=none", "--volume="+webroot+":/w", "nginx:1",
 		"sh", "-c", "umask 022; mkdir -p /w"+challengePath+"; echo token.thumbprint >/w"+challengePath+"token; echo secret >/w/secret")
 	if err != nil {
@@ -109,9 +116,10 @@ func checkChallengePath(t *testing.T, p *project) {
 	}
 }
 
-func checkHardening(t *testing.T, p *project) {
+func checkHardening(t *testing.T, p *project, server server) {
 	t.Helper()
 	sidecert, web := p.mustInspect("sidecert"), p.mustInspect("web")
+	all := map[string]container{"sidecert": sidecert, "web": web, server.challenges: p.mustInspect(server.challenges)}
 	status, err := p.docker("run", "--rm", "--network=none", "--pid=container:"+sidecert.ID, "nginx:1", "grep", "-E", "^(CapEff|CapBnd|NoNewPrivs)", "/proc/1/status")
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +129,7 @@ func checkHardening(t *testing.T, p *project) {
 			t.Errorf("sidecert's process has %q, want %q in it", status, want)
 		}
 	}
-	for name, c := range map[string]container{"sidecert": sidecert, "web": web} {
+	for name, c := range all {
 		if !c.HostConfig.ReadonlyRootfs {
 			t.Errorf("%s: the root file system is writable", name)
 		}
@@ -132,20 +140,25 @@ func checkHardening(t *testing.T, p *project) {
 	if len(sidecert.HostConfig.CapAdd) > 0 {
 		t.Errorf("sidecert has capabilities added: %v", sidecert.HostConfig.CapAdd)
 	}
-	for _, destination := range []string{"/etc/letsencrypt", "/var/www/certbot"} {
-		if _, writable, found := web.mount(destination); !found || writable {
-			t.Errorf("web: %s is mounted: %v, writable: %v; want it read-only", destination, found, writable)
+	for destination, name := range map[string]string{"/etc/letsencrypt": "web", "/var/www/certbot": server.challenges} {
+		if _, writable, found := all[name].mount(destination); !found || writable {
+			t.Errorf("%s: %s is mounted: %v, writable: %v; want it read-only", name, destination, found, writable)
+		}
+		for _, folder := range []string{"", destination, "/etc/letsencrypt/live"} {
+			if _, err := p.docker("exec", all[name].ID, "touch", folder+"/hostile"); err == nil {
+				t.Errorf("%s can write to %s/", name, folder)
+			}
 		}
 	}
-	for _, folder := range []string{"", "/etc/letsencrypt", "/etc/letsencrypt/live", "/var/www/certbot"} {
-		if _, err := p.docker("exec", web.ID, "touch", folder+"/hostile"); err == nil {
-			t.Errorf("web can write to %s/", folder)
-		}
+	if _, _, found := all[server.challenges].mount("/etc/letsencrypt"); found && server.challenges != "web" {
+		t.Errorf("%s has private keys, which it does not need", server.challenges)
 	}
 	state, _, found := sidecert.mount("/var/lib/sidecert")
-	for _, m := range web.Mounts {
-		if m.Name == state || strings.Contains(m.Destination, "docker.sock") {
-			t.Errorf("web sees what is sidecert's alone: %s", m.Destination)
+	for _, name := range []string{"web", server.challenges} {
+		for _, m := range all[name].Mounts {
+			if m.Name == state || strings.Contains(m.Destination, "docker.sock") {
+				t.Errorf("%s sees what is sidecert's alone: %s", name, m.Destination)
+			}
 		}
 	}
 	if !found {
@@ -154,7 +167,7 @@ func checkHardening(t *testing.T, p *project) {
 }
 
 // checkRestarts starts sidecert anew ten times with its volumes: that costs the CA nothing, and disturbs no web server.
-func checkRestarts(t *testing.T, p *project, reloaded string) {
+func checkRestarts(t *testing.T, p *project, server server) {
 	t.Helper()
 	if orders := p.orders(); orders != 1 {
 		t.Errorf("%d orders for the first certificate, want 1", orders)
@@ -174,8 +187,14 @@ func checkRestarts(t *testing.T, p *project, reloaded string) {
 	if orders := p.orders(); orders != 1 {
 		t.Errorf("%d orders after ten restarts, want 1", orders)
 	}
-	if reloads := strings.Count(p.logs("web"), reloaded); reloads != 1 {
+	log := p.logs("web")
+	if reloads := strings.Count(log, server.reloaded); reloads != 1 {
 		t.Errorf("web was reloaded %d times for one certificate", reloads)
+	}
+	for _, noise := range server.noise {
+		if strings.Contains(log, noise) {
+			t.Errorf("our handshakes fill the log of web:\n%s", log)
+		}
 	}
 	if !p.mustInspect("web").State.StartedAt.Equal(started) {
 		t.Error("web was restarted")

@@ -145,7 +145,7 @@ func zone(environ []string) string {
 func openStore(in *invocation, c config.Config) (*store.Store, error) {
 	return store.Open(store.Options{
 		CertDir: c.CertDir, StateDir: c.StateDir, UID: c.FilesUID, GID: c.FilesGID,
-		FilesPerms: c.FilesPerms, FoldersPerms: c.FoldersPerms, Now: in.now,
+		FilesPerms: c.FilesPerms, FoldersPerms: c.FoldersPerms, Haproxy: slices.Contains(c.ExtraFiles, config.Haproxy), Now: in.now,
 	})
 }
 

@@ -35,6 +35,8 @@ type Config struct {
 	// are, and 0600 and 0755 at first.
 	FilesPerms   fs.FileMode
 	FoldersPerms fs.FileMode
+	// ExtraFiles are the words of EXTRA_FILES.
+	ExtraFiles []string
 
 	Preflight Preflight
 	// ExpiryWarning and ExpiryCritical are how long before expiry a certificate is ailing.
@@ -105,6 +107,7 @@ func (p *parser) settings(v vars) Config {
 		FilesUID:       -1,
 		FilesPerms:     p.filesPerms(v.FilesPerms),
 		FoldersPerms:   p.foldersPerms(v.FoldersPerms),
+		ExtraFiles:     p.extraFiles(v.ExtraFiles),
 		Preflight:      Preflight(p.choice("PREFLIGHT", v.Preflight, "warn", "enforce", "off")),
 		ExpiryWarning:  p.expiry("EXPIRY_WARNING", v.ExpiryWarning),
 		ExpiryCritical: p.expiry("EXPIRY_CRITICAL", v.ExpiryCritical),

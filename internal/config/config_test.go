@@ -94,7 +94,7 @@ func TestEveryVariableActs(t *testing.T) {
 		"STATE_DIR=/srv/state",
 		"ADOPT=no",
 		"PRE_HOOK=/bin/open 80", "DEPLOY_HOOK=/bin/tell 'one more' \"thing\"", "POST_HOOK=/bin/close 80",
-		"FILES_UID=0", "FILES_GID=101", "FILES_PERMS=0640", "FOLDERS_PERMS=750",
+		"FILES_UID=0", "FILES_GID=101", "FILES_PERMS=0640", "FOLDERS_PERMS=750", "EXTRA_FILES=HAProxy",
 		"RELOAD=web",
 		"RELOAD_FALLBACK=restart",
 		"VERIFY=web:443, shop=[::1]:8443\nca.lan=my_web.1:443",
@@ -165,6 +165,7 @@ func TestEveryVariableActs(t *testing.T) {
 		FilesUID:      0,
 		FilesGID:      101,
 		FilesPerms:    0o640,
+		ExtraFiles:    []string{Haproxy},
 		FoldersPerms:  0o750,
 		Preflight:     PreflightEnforce,
 		ExpiryWarning: 720 * time.Hour, ExpiryCritical: 36 * time.Hour,
@@ -278,7 +279,7 @@ func TestCertificatesOwnBindingReplacesTheGeneralOne(t *testing.T) {
 func TestMistakesLeaveTheRestUsable(t *testing.T) {
 	c, _, err := Parse([]string{
 		"DOMAINS=a.example;*.b.example;readme=c.example", "LOG_LEVEL=loud", "LOG_FORMAT=xml", "PREFLIGHT=maybe", "CERT_DIR=certs", "STATE_DIR=/srv/state",
-		"FILES_UID=me", "FILES_GID=us", "FILES_PERMS=666", "FOLDERS_PERMS=7", "DOCKER_HOST=here", "DOCKER_API_VERSION=x", "COMPOSE_PROJECT_NAME=X", "ADOPT=maybe", "AGREE_TOS=maybe", "PRE_HOOK=a 'b",
+		"FILES_UID=me", "FILES_GID=us", "FILES_PERMS=666", "FOLDERS_PERMS=7", "EXTRA_FILES=pfx", "DOCKER_HOST=here", "DOCKER_API_VERSION=x", "COMPOSE_PROJECT_NAME=X", "ADOPT=maybe", "AGREE_TOS=maybe", "PRE_HOOK=a 'b",
 		"KEY_TYPE=dsa", "RENEW_BEFORE=soon", "RELOAD=web:KILL", "RELOAD_FALLBACK=KILL", "EMAIL=x", "PREFERRED_CHAIN=a\nb",
 	}, testWorld())
 	if err == nil {

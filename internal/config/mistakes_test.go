@@ -301,6 +301,10 @@ func TestMistakesSayWhatWouldBeRight(t *testing.T) {
 			`FILES_PERMS: "4600" has more than the bits for owner, group and others; write e.g. 600`,
 			`FOLDERS_PERMS: "0o755" is no octal mode; write e.g. 755`,
 		}},
+		{"extra files that nobody makes", []string{a, "EXTRA_FILES=haproxy, PFX;pkcs12"}, []string{
+			`EXTRA_FILES: "PFX" is no extra file that sidecert makes; write haproxy, or leave it out`,
+			`EXTRA_FILES: "pkcs12" is no extra file that sidecert makes; write haproxy, or leave it out`,
+		}},
 		{"modes that shut the owner out", []string{a, "FILES_PERMS=440", "FOLDERS_PERMS=600"}, []string{
 			`FILES_PERMS: "440" is no mode for a file that its owner reads and writes; write 600 or 640`,
 			`FOLDERS_PERMS: "600" shuts the owner out; write 755, 750 or 700`,

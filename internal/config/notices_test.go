@@ -71,6 +71,9 @@ func TestWhatIsPutRightOrSuspectIsSaid(t *testing.T) {
 		}},
 		{"a group with a right", []string{"DOMAINS=a.example", "RELOAD=web", "FILES_GID=101", "FILES_PERMS=640"}, nil},
 		{"no group", []string{"DOMAINS=a.example", "RELOAD=web", "FILES_GID=0", "FILES_PERMS=600"}, nil},
+		{"an extra file twice", []string{"DOMAINS=a.example", "RELOAD=web", "EXTRA_FILES=haproxy\nhaproxy"}, []Notice{
+			{slog.LevelInfo, "EXTRA_FILES", "words written twice were left out: haproxy"},
+		}},
 		{"a binding for nobody", []string{"DOMAINS=a.example", "RELOAD=web", "ACME_EAB_KID=kid", "ACME_EAB_HMAC_KEY=a2V5"}, []Notice{
 			warn("ACME_EAB_KID", "Let's Encrypt takes no external account binding, so ACME_EAB_KID does nothing; is ACME_CA missing?"),
 		}},

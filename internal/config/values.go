@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/sidecert/sidecert/internal/cert"
 )
@@ -194,6 +195,25 @@ func (p *parser) foldersPerms(text string) fs.FileMode {
 		return 0
 	}
 	return mode
+}
+
+// Haproxy is the word of EXTRA_FILES for live/NAME/haproxy.pem.
+const Haproxy = "haproxy"
+
+// extraFiles are words with commas, newlines, semicolons or spaces between.
+func (p *parser) extraFiles(text string) []string {
+	var words []string
+	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == ',' || r == ';' || unicode.IsSpace(r) }) {
+		switch kind := strings.ToLower(word); {
+		case kind != Haproxy:
+			p.wrong("EXTRA_FILES", word, "is no extra file that sidecert makes; write haproxy, or leave it out")
+		case slices.Contains(words, kind):
+			p.mend("EXTRA_FILES", "words written twice were left out", word)
+		default:
+			words = append(words, kind)
+		}
+	}
+	return words
 }
 
 // line is a text of one line with a bound, for what is compared or sent and follows no grammar.

@@ -69,6 +69,10 @@ type vars struct {
 	FilesPerms string `env:"FILES_PERMS" default:"600"`
 	// Octal mode of the folders that hold private keys, `700` to `775`. Unset: as they are, `755` for new ones.
 	FoldersPerms string `env:"FOLDERS_PERMS" default:"755"`
+	// `haproxy`: also `live/NAME/haproxy.pem`, chain and private key in one file, with the mode and owner of private keys. It is made for
+	// every certificate that is kept, also for those that are stored already, and never over a file of your own. Taken out again, no new
+	// ones are made, and those that stand go on being kept up to date.
+	ExtraFiles string `env:"EXTRA_FILES"`
 
 	// Web containers to reload: `TARGET[:ACTION]`, separated by comma, newline or `;`. TARGET is a Compose service of the own
 	// project, `PROJECT/SERVICE`, a container name, or `label=KEY[=VALUE]`; ACTION is `auto` (default), `HUP`, `USR1`, `USR2`,
@@ -147,7 +151,7 @@ func (c certVars) variable(name string) string { return fmt.Sprintf("CERT_%d_%s"
 
 // notYet are variables whose feature this version does not have.
 var notYet = []string{
-	"EXTRA_FILES", "NOTIFY_URLS", "NOTIFY_URLS_FILE", "NOTIFY_ON", "HEARTBEAT_URL", "HEARTBEAT_URL_FILE", "LISTEN",
+	"NOTIFY_URLS", "NOTIFY_URLS_FILE", "NOTIFY_ON", "HEARTBEAT_URL", "HEARTBEAT_URL_FILE", "LISTEN",
 }
 
 // fill puts texts, by name, into a struct of text fields. Only the reflection over our own structs can fail in it.

@@ -31,6 +31,7 @@ type machine struct {
 	begin        time.Time
 	ahead        atomic.Int64 // how far the wall clock has jumped, in nanoseconds
 	specs        []cert.Spec
+	haproxy      bool // EXTRA_FILES=haproxy
 	log          io.Writer
 }
 
@@ -108,7 +109,7 @@ func (m *machine) start(faults *storetest.Faults) *process {
 		certs, state = faults.Wrap(certs), faults.Wrap(state)
 	}
 	log := slog.New(slog.NewTextHandler(m.log, nil))
-	s := store.New(certs, state, store.Options{CertDir: "/etc/letsencrypt", StateDir: "/var/lib/sidecert", Now: m.now})
+	s := store.New(certs, state, store.Options{CertDir: "/etc/letsencrypt", StateDir: "/var/lib/sidecert", Haproxy: m.haproxy, Now: m.now})
 	p := &process{}
 	p.lives.Store(math.MaxInt64)
 	p.issuer = acme.New(acme.Config{Accounts: s, Preflight: acme.PreflightOff, Now: m.now, Log: log, UserAgent: "sidecert-test",

@@ -1,6 +1,7 @@
 package reliability
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -32,8 +33,9 @@ type story struct {
 const site = "site0.example.org"
 
 var stories = map[string]story{
-	"first issue": {prepare: func(*machine) {}, deed: pass, certificates: 1, live: []string{site}},
+	"first issue": {prepare: func(m *machine) { m.haproxy = true }, deed: pass, certificates: 1, live: []string{site}},
 	"renewal": {prepare: func(m *machine) {
+		m.haproxy = true
 		m.once()
 		time.Sleep(61 * day)
 	}, deed: pass, certificates: 2, live: []string{site}},
@@ -186,6 +188,9 @@ func (m *machine) live() (*cert.Lineage, error) {
 	fullchain, privkey := read(cert.FullchainPEM), read(cert.PrivkeyPEM)
 	if fullchain == nil && privkey == nil {
 		return nil, nil
+	}
+	if got := read("haproxy"); m.haproxy && !bytes.Equal(got, append(bytes.Clone(fullchain), privkey...)) {
+		return nil, fmt.Errorf("haproxy.pem, of %d bytes, is not live chain and key", len(got))
 	}
 	chain, err := cert.ParseChain(fullchain)
 	if err != nil {

@@ -32,7 +32,7 @@ func (r *Reloader) Examine(ctx context.Context, kept []cert.Kept) []cert.Finding
 		x.examineCalls(ctx)
 	}
 	x.examineTargets()
-	x.examineMounts()
+	x.examineMounts(ctx)
 	x.examineServed()
 	return x.findings
 }

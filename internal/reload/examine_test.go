@@ -267,6 +267,15 @@ func TestWebrootIsMissedOnlyIfNoTargetOfTheCertificateHasIt(t *testing.T) {
 	wantNothingWorse(t, e.findings(t), cert.Fine)
 }
 
+func TestHaproxyMayPassChallengesOnToAContainerBesideIt(t *testing.T) {
+	e := newExamined(t)
+	files := e.web
+	files.Name, files.Service, files.Mounts = "p-files-1", "files", e.web.Mounts[1:]
+	e.engine.Add(files)
+	e.web.Mounts, e.web.Image, e.web.Command = e.web.Mounts[:1], "haproxy:lts", []string{"haproxy"}
+	wantNothingWorse(t, e.findings(t), cert.Fine)
+}
+
 func TestWhatIsServedIsExamined(t *testing.T) {
 	e := newExamined(t)
 	v1, v2, theirs := issue(t, "a.test"), issue(t, "a.test"), issue(t, "x.test")

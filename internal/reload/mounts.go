@@ -1,6 +1,7 @@
 package reload
 
 import (
+	"context"
 	"fmt"
 	"path"
 	"slices"
@@ -41,7 +42,7 @@ func within(p, of string) bool {
 }
 
 // examineMounts says whether the web containers share with us what they should and nothing else.
-func (x *examination) examineMounts() {
+func (x *examination) examineMounts(ctx context.Context) {
 	if !slices.ContainsFunc(x.tasks, func(t *task) bool { return !t.blind }) {
 		return
 	}
@@ -59,7 +60,7 @@ func (x *examination) examineMounts() {
 			before := len(x.findings)
 			x.examineCerts(t)
 			x.examinePrivate(t)
-			x.examineWebroots(t)
+			x.examineWebroots(ctx, t)
 			if len(x.findings) == before {
 				x.about(t.found, cert.Fine, "It mounts what it should.", "")
 			}
@@ -138,17 +139,17 @@ func (x *examination) examinePrivate(t *task) {
 }
 
 // examineWebroots is about the folders for challenge files of a container's certificates. Not every target of a certificate
-// answers the CA: one that mounts the folder is enough.
-func (x *examination) examineWebroots(t *task) {
-	level := cert.Doubtful
-	if serverIn(t.Container).files() {
+// answers the CA: one that mounts the folder is enough. A server that serves no files may pass the challenges on to a container that does.
+func (x *examination) examineWebroots(ctx context.Context, t *task) {
+	files, level := serverIn(t.Container).files(), cert.Doubtful
+	if files {
 		level = cert.Bad
 	}
 	var said []string
 	for _, v := range t.views {
 		for _, root := range webroots(v.kept.Spec) {
 			host, _, ok := onHost(x.own, root)
-			if !ok || slices.Contains(said, root) || x.shared(v.kept.Lineage.Name, host) {
+			if !ok || slices.Contains(said, root) || x.shared(v.kept.Lineage.Name, host) || !files && x.sharedBeside(ctx, host) {
 				continue
 			}
 			said = append(said, root)
@@ -159,11 +160,29 @@ func (x *examination) examineWebroots(t *task) {
 
 // shared reports whether a target of the certificate has the challenge files below a folder of the host.
 func (x *examination) shared(name, root string) bool {
-	challenges := path.Join(root, ".well-known/acme-challenge")
 	return slices.ContainsFunc(x.tasks, func(t *task) bool {
-		return slices.ContainsFunc(t.views, func(v *view) bool { return v.kept.Lineage.Name == name }) &&
-			slices.ContainsFunc(t.Mounts, func(m docker.Mount) bool { return within(challenges, source(m)) })
+		return slices.ContainsFunc(t.views, func(v *view) bool { return v.kept.Lineage.Name == name }) && hasChallenges(t.Container, root)
 	})
+}
+
+// sharedBeside reports whether a container of our project that is no target has them, as far as the engine lets us see.
+func (x *examination) sharedBeside(ctx context.Context, root string) bool {
+	if x.own.Project == "" {
+		return false
+	}
+	list, _ := x.r.engine.List(ctx, docker.Filter{Project: x.own.Project})
+	return slices.ContainsFunc(list, func(c docker.Container) bool {
+		if c.ID == x.own.ID {
+			return false
+		}
+		full, err := x.r.engine.Inspect(ctx, c.ID)
+		return err == nil && full.State.Running() && hasChallenges(full, root)
+	})
+}
+
+func hasChallenges(c docker.Container, root string) bool {
+	challenges := path.Join(root, ".well-known/acme-challenge")
+	return slices.ContainsFunc(c.Mounts, func(m docker.Mount) bool { return within(challenges, source(m)) })
 }
 
 // webroots are the folders for the challenge files of a certificate.

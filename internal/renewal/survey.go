@@ -48,6 +48,7 @@ func (m *Manager) survey(ctx context.Context) (works []*work, left map[string]st
 		}
 		m.welcome(w, plan[i].Doubts)
 		m.tellOpenKey(w)
+		m.tellForeignFile(w)
 	}
 	m.tellUnkept(works, lineages, left)
 	m.tellVanished(works)
@@ -204,10 +205,20 @@ func (m *Manager) welcome(w *work, doubts []cert.Doubt) {
 // tellOpenKey warns of a private key that everybody may read: some volumes have no modes but those of their mount.
 func (m *Manager) tellOpenKey(w *work) {
 	msg := ""
-	if w.lineage.Number > 0 && m.Store.KeyIsOpen(w.name, w.lineage.Number) {
+	if w.lineage.Number > 0 && (m.Store.KeyIsOpen(w.name, w.lineage.Number) || m.Store.HaproxyIsOpen(w.name)) {
 		msg = "private key can be read by everybody"
 	}
 	m.warnOnce("key "+w.name, msg, cert.AttrCert, w.name, cert.AttrHint, "see `sidecert doctor`; a volume without modes is to be mounted with others, or to be one of the engine's own")
+}
+
+// tellForeignFile warns of a file in the place of one that EXTRA_FILES asks for: nobody keeps it up to date.
+func (m *Manager) tellForeignFile(w *work) {
+	msg := ""
+	if w.lineage.Leaf() != nil && m.Store.HaproxyIsForeign(w.name) {
+		msg = "haproxy.pem is not sidecert's and is left as it is"
+	}
+	m.warnOnce("haproxy "+w.name, msg, cert.AttrCert, w.name, cert.AttrDir, w.lineage.Dir,
+		cert.AttrHint, "move it away, and sidecert makes one; or take haproxy out of EXTRA_FILES and keep yours up to date yourself")
 }
 
 // tellUnkept warns of what is stored and not renewed.
@@ -280,7 +291,7 @@ func (m *Manager) Health() Health {
 func (m *Manager) healthOf(works []*work) Health {
 	h := Health{Ready: true}
 	for _, w := range works {
-		if !m.Store.Servable(w.name) {
+		if !m.Store.Ready(w.name) {
 			h.Missing = append(h.Missing, w.name)
 		}
 	}

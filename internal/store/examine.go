@@ -23,6 +23,7 @@ func (s *Store) Examine() []cert.Finding {
 		all = append(all, s.examineLinks())
 	}
 	all = append(all, s.examineKeys()...)
+	all = append(all, s.examineHaproxy()...)
 	return append(all, s.examineBackup())
 }
 
@@ -110,6 +111,11 @@ func (s *Store) examineKeys() []cert.Finding {
 				Text: fmt.Sprintf("Everybody may read the private key %s.", at),
 				Hint: fmt.Sprintf("chmod o-rwx %s (the next version keeps the mode); FILES_GID with FILES_PERMS=640 is the way for web servers that are not root.", at)})
 		}
+		if at := path.Join(s.CertDir, haproxyName(l.Name)); s.HaproxyIsOpen(l.Name) {
+			all = append(all, cert.Finding{Level: cert.Doubtful, Topic: "keys", About: l.Name,
+				Text: fmt.Sprintf("Everybody may read %s, which holds the private key.", at),
+				Hint: fmt.Sprintf("chmod o-rwx %s (the next version keeps the mode); FILES_GID with FILES_PERMS=640 is the way for a haproxy that is not root.", at)})
+		}
 		if stat, ok := sysOf(info); ok && info.Mode()&0o040 != 0 {
 			if group := fmt.Sprint(stat.Gid); !slices.Contains(groups, group) {
 				groups = append(groups, group)
@@ -130,6 +136,19 @@ func (s *Store) examineKeys() []cert.Finding {
 			text = fmt.Sprintf("Private keys can be read by their owner and group %s alone.", strings.Join(groups, ", "))
 		}
 		all = append(all, cert.Finding{Topic: "keys", Text: text})
+	}
+	return all
+}
+
+// examineHaproxy tells of files in the place of those that EXTRA_FILES asks for.
+func (s *Store) examineHaproxy() (all []cert.Finding) {
+	lineages, _ := s.Lineages() // what cannot be read is told elsewhere
+	for _, l := range lineages {
+		if s.HaproxyIsForeign(l.Name) {
+			all = append(all, cert.Finding{Level: cert.Doubtful, Topic: "files", About: l.Name,
+				Text: fmt.Sprintf("%s is not sidecert's and is left as it is: nobody keeps it up to date.", path.Join(s.CertDir, haproxyName(l.Name))),
+				Hint: "Move it away, and sidecert makes one; or take haproxy out of EXTRA_FILES and keep yours up to date yourself."})
+		}
 	}
 	return all
 }

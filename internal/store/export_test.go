@@ -1,6 +1,9 @@
 package store
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
 	"path"
 
 	"github.com/sidecert/sidecert/internal/cert"
@@ -37,3 +40,20 @@ func (s *Store) InArchive(name string) []int { return s.numbers(name) }
 
 // Knows reports whether anything is stored under a name.
 func (s *Store) Knows(name string) bool { return s.knows(name) }
+
+// HaproxyIsOfLive returns an error unless live/NAME/haproxy.pem is the chain and the key that live/NAME shows.
+func (s *Store) HaproxyIsOfLive(name string) error {
+	data, err := s.certs.ReadFile(haproxyName(name))
+	if err != nil {
+		return fmt.Errorf("haproxy.pem cannot be read: %w", err)
+	}
+	chain, errChain := s.readLive(name, cert.FullchainPEM)
+	key, errKey := s.readLive(name, cert.PrivkeyPEM)
+	if err := errors.Join(errChain, errKey); err != nil {
+		return err
+	}
+	if !bytes.Equal(data, append(bytes.Clone(chain), key...)) {
+		return errors.New("haproxy.pem is not of what is live")
+	}
+	return nil
+}

@@ -406,7 +406,7 @@ func (s *Store) Servable(name string) bool {
 // It does not look at times, so that a file written again with the same contents is no change.
 func (s *Store) digest(lineage string) string {
 	h := sha256.New()
-	names := []string{confName(lineage)}
+	names := []string{confName(lineage), haproxyName(lineage)}
 	for _, file := range cert.Files {
 		names = append(names, path.Join("live", lineage, file+".pem"))
 	}

@@ -82,6 +82,9 @@ func (s *Store) mend(name string, note func(string, error) error) error {
 	if err != nil && n == 0 {
 		return nil // there is nothing better than what a web server may be using
 	}
+	if err := note(s.mendHaproxy(name)); err != nil {
+		return err
+	}
 	return note(s.setAside(name, max(n, live.number)))
 }
 
@@ -126,7 +129,7 @@ func (s *Store) mendPaths(name string) error {
 
 func (s *Store) isSound(name string) bool {
 	live, err := s.live(name)
-	if err != nil || exists(s.certs, staging(name)) || s.isAstray(live) {
+	if err != nil || exists(s.certs, staging(name)) || s.isAstray(live) || s.haproxyDue(name, live) {
 		return false
 	}
 	if _, err := s.readConf(name); errors.Is(err, errBadConf) {

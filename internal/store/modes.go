@@ -24,9 +24,11 @@ type access struct {
 const kept = 0o074
 
 // keyAccess is what the next private key of a lineage gets.
-func (s *Store) keyAccess(name string) access {
+func (s *Store) keyAccess(name string) access { return s.accessAfter(s.previousKey(name)) }
+
+// accessAfter is keyAccess where the previous key is in this file; nil if there was none.
+func (s *Store) accessAfter(previous fs.FileInfo) access {
 	a := access{perm: s.FilesPerms, alone: s.FilesPerms, must: s.own, wish: s.own}
-	previous := s.previousKey(name)
 	if a.perm == 0 {
 		a.perm, a.alone = 0o600, 0o600
 		if previous != nil {

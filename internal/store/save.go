@@ -170,7 +170,7 @@ func (s *Store) Placeholder(ctx context.Context, name string, names []string) (c
 			return err
 		}
 		access := s.keyAccess(name)
-		return s.install(name, func(dir, file string) error {
+		return s.install(name, b, func(dir, file string) error {
 			return s.write(path.Join(dir, file+".pem"), file, files[file], access)
 		})
 	})
@@ -182,8 +182,12 @@ func (s *Store) Placeholder(ctx context.Context, name string, names []string) (c
 
 // point makes version n live.
 func (s *Store) point(name string, n int) error {
+	b, err := s.version(name, n)
+	if err != nil {
+		return err
+	}
 	access := s.keyAccess(name)
-	return s.install(name, func(dir, file string) error {
+	return s.install(name, b, func(dir, file string) error {
 		target := path.Join("..", "..", archived(name, file, n))
 		err := s.certs.Symlink(target, path.Join(dir, file+".pem"))
 		if err == nil || !noLinks(err) {
@@ -205,10 +209,10 @@ func noLinks(err error) bool {
 // staging is where the next live/NAME is built. Only install and finish touch it.
 func staging(name string) string { return path.Join("live", "."+name+".next") }
 
-// install builds live/NAME anew, with put for each of the four files and with the files of others that stand in the present one,
-// and then exchanges the two folders, so that a web server finds four old or four new files at every instant. Where the file
-// system cannot exchange, the files change one by one.
-func (s *Store) install(name string, put func(dir, file string) error) error {
+// install builds live/NAME anew, with put for each of the four files of a bundle, with haproxy.pem where that is ours, and with the files
+// of others that stand in the present one, and then exchanges the two folders, so that a web server finds all old or all new files at
+// every instant. Where the file system cannot exchange, the files change one by one.
+func (s *Store) install(name string, b cert.Bundle, put func(dir, file string) error) error {
 	live, next := path.Join("live", name), staging(name)
 	if _, err := s.finish(name); err != nil {
 		return err
@@ -230,7 +234,13 @@ func (s *Store) install(name string, put func(dir, file string) error) error {
 			return err
 		}
 	}
-	if err := s.carryOver(live, next); err != nil {
+	haproxy := s.keepsHaproxy(name)
+	if haproxy {
+		if err := s.putHaproxy(next, b, s.haproxyAccess(name)); err != nil {
+			return err
+		}
+	}
+	if err := s.carryOver(live, next, func(file string) bool { return isOurs(file) || haproxy && file == haproxyPEM }); err != nil {
 		return err
 	}
 	if !exists(s.certs, path.Join(next, "README")) {
@@ -241,7 +251,7 @@ func (s *Store) install(name string, put func(dir, file string) error) error {
 	if err := s.certs.SyncDir(next); err != nil {
 		return err
 	}
-	if err := s.swap(live, next); err != nil {
+	if err := s.swap(name); err != nil {
 		return err
 	}
 	if err := s.certs.SyncDir("live"); err != nil {
@@ -251,7 +261,8 @@ func (s *Store) install(name string, put func(dir, file string) error) error {
 	return err
 }
 
-func (s *Store) swap(live, next string) error {
+func (s *Store) swap(name string) error {
+	live, next := path.Join("live", name), staging(name)
 	if !exists(s.certs, live) {
 		return s.certs.Rename(next, live)
 	}
@@ -266,14 +277,15 @@ func (s *Store) swap(live, next string) error {
 	if err := s.certs.SyncDir(next); err != nil {
 		return err
 	}
-	return s.swapEach(live, next)
+	return s.swapEach(name)
 }
 
 // swapping marks a folder whose four files are moved to live/NAME one by one.
 const swapping = ".swapping"
 
 // swapEach moves what has not been moved yet. Key and chain, which a server reads together, change next to each other.
-func (s *Store) swapEach(live, next string) error {
+func (s *Store) swapEach(name string) error {
+	live, next := path.Join("live", name), staging(name)
 	for _, file := range []string{cert.ChainPEM, cert.CertPEM, cert.PrivkeyPEM, cert.FullchainPEM} {
 		from := path.Join(next, file+".pem")
 		if !exists(s.certs, from) {
@@ -283,7 +295,18 @@ func (s *Store) swapEach(live, next string) error {
 			return err
 		}
 	}
+	if s.stagesHaproxy(name) && s.keepsHaproxy(name) {
+		if err := s.certs.Rename(path.Join(next, haproxyPEM), haproxyName(name)); err != nil {
+			return err
+		}
+	}
 	return s.certs.SyncDir(live)
+}
+
+// stagesHaproxy reports whether the folder that is to replace live/NAME, or was replaced by it, has a haproxy.pem of ours.
+func (s *Store) stagesHaproxy(name string) bool {
+	data, err := s.certs.ReadFile(path.Join(staging(name), haproxyPEM))
+	return err == nil && s.isOurHaproxy(name, data)
 }
 
 // mkdirLike makes a folder with the mode and owner of the one that it will replace, if there is one.
@@ -306,9 +329,9 @@ func (s *Store) mkdirLike(next, live string) error {
 	return err
 }
 
-// carryOver gives the files of others in live/NAME a second name in the folder that will replace it.
+// carryOver gives the files in live/NAME that are others' a second name in the folder that will replace it.
 // Their folders have no second name: finish moves them.
-func (s *Store) carryOver(live, next string) error {
+func (s *Store) carryOver(live, next string, ours func(file string) bool) error {
 	entries, err := s.certs.ReadDir(live)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -317,7 +340,7 @@ func (s *Store) carryOver(live, next string) error {
 		return err
 	}
 	for _, e := range entries {
-		if isOurs(e.Name()) || e.IsDir() {
+		if ours(e.Name()) || e.IsDir() {
 			continue
 		}
 		if err := s.certs.Link(path.Join(live, e.Name()), path.Join(next, e.Name())); err != nil && !noLinks(err) {
@@ -327,9 +350,10 @@ func (s *Store) carryOver(live, next string) error {
 	return nil
 }
 
-// isOurs reports whether a name in live/NAME is one of the four files. README is carried over like anybody's.
+// isOurs reports whether a name in live/NAME is one of the four files, or of one that was to be haproxy.pem. README is carried over like
+// anybody's.
 func isOurs(name string) bool {
-	return path.Ext(name) == ".pem" && slices.Contains(cert.Files, name[:len(name)-len(".pem")])
+	return name == newHaproxy || path.Ext(name) == ".pem" && slices.Contains(cert.Files, name[:len(name)-len(".pem")])
 }
 
 // finish ends a change of live/NAME that was interrupted, before or after the exchange: what others had in the left-over
@@ -344,7 +368,7 @@ func (s *Store) finish(name string) (bool, error) {
 		return false, err
 	}
 	if exists(s.certs, path.Join(next, swapping)) {
-		if err := s.swapEach(live, next); err != nil {
+		if err := s.swapEach(name); err != nil {
 			return true, err
 		}
 		if entries, err = s.certs.ReadDir(next); err != nil {
@@ -353,14 +377,22 @@ func (s *Store) finish(name string) (bool, error) {
 	}
 	// The mark goes last: a folder that has lost it counts as one that was never to be used.
 	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return cmp.Compare(b.Name(), a.Name()) })
+	moved := false
+	spent := s.stagesHaproxy(name) // of another version than live/NAME may be
 	for _, e := range entries {
 		from, to := path.Join(next, e.Name()), path.Join(live, e.Name())
-		if !isOurs(e.Name()) && e.Name() != swapping && exists(s.certs, live) && !exists(s.certs, to) {
-			err = s.certs.Rename(from, to)
+		ours := isOurs(e.Name()) || e.Name() == swapping || spent && e.Name() == haproxyPEM
+		if !ours && exists(s.certs, live) && !exists(s.certs, to) {
+			err, moved = s.certs.Rename(from, to), true
 		} else {
 			err = s.certs.Remove(from)
 		}
 		if err != nil {
+			return true, err
+		}
+	}
+	if moved { // before the folder that they stood in is gone
+		if err := s.certs.SyncDir(live); err != nil {
 			return true, err
 		}
 	}
@@ -373,7 +405,8 @@ const readme = `This folder shows the newest version of a certificate. It is kep
   fullchain.pem  the certificate and those between it and the root: what nginx and httpd want
   chain.pem      those between alone
   cert.pem       the certificate alone
+  haproxy.pem    fullchain.pem and privkey.pem in one, with EXTRA_FILES=haproxy
 
-The files are links into archive/. Point your web server at the links: they change when the certificate is renewed.
+The first four are links into archive/. Point your web server at the files here: they change when the certificate is renewed.
 Without renewal/ having a file for this certificate, what is here is a placeholder until the real one comes.
 `

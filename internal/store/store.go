@@ -27,7 +27,9 @@ type Options struct {
 	// FilesPerms is the mode of private keys; 0 keeps that of the previous version's, and is 600 for a first one. FoldersPerms is that
 	// of new folders that hold keys; 0 is 755.
 	FilesPerms, FoldersPerms fs.FileMode
-	Now                      func() time.Time
+	// Haproxy makes live/NAME/haproxy.pem too.
+	Haproxy bool
+	Now     func() time.Time
 }
 
 // Store is the two volumes. Its methods may be called side by side; those that write to CERT_DIR wait for each other.

@@ -24,15 +24,20 @@ import (
 
 const example = "example.org"
 
-// volumes are CERT_DIR and STATE_DIR.
-type volumes struct{ certs, state store.FS }
+// volumes are CERT_DIR and STATE_DIR; haproxy is EXTRA_FILES.
+type volumes struct {
+	certs, state store.FS
+	haproxy      bool
+}
 
 func (v volumes) store() *store.Store {
-	return store.New(v.certs, v.state, store.OptionsFor("/certs", "/state"))
+	o := store.OptionsFor("/certs", "/state")
+	o.Haproxy = v.haproxy
+	return store.New(v.certs, v.state, o)
 }
 
 func (v volumes) harmed(f *storetest.Faults) *store.Store {
-	return volumes{f.Wrap(v.certs), f.Wrap(v.state)}.store()
+	return volumes{f.Wrap(v.certs), f.Wrap(v.state), v.haproxy}.store()
 }
 
 // machine is a pair of volumes whose power can be cut.
@@ -42,7 +47,7 @@ func newMachine() machine {
 	return machine{storetest.NewMemory(time.Now), storetest.NewMemory(time.Now)}
 }
 
-func (m machine) volumes() volumes { return volumes{m.certs, m.state} }
+func (m machine) volumes() volumes { return volumes{certs: m.certs, state: m.state} }
 func (m machine) copy() machine    { return machine{m.certs.Copy(), m.state.Copy()} }
 func (m machine) cut(r *rand.Rand) machine {
 	return machine{m.certs.PowerCut(r), m.state.PowerCut(r)}
@@ -57,7 +62,9 @@ type promise struct {
 // story is a deed that something happens to. What it was told is in promises, also where it did not end.
 type story struct {
 	prepare func(t *testing.T, v volumes)
-	deed    func(s *store.Store) (promises []promise, err error)
+	// haproxy says that live/NAME/haproxy.pem is wanted; foreign that a person's own stands there, which stays.
+	haproxy, foreign bool
+	deed             func(s *store.Store) (promises []promise, err error)
 	// always holds whatever has happened, after one Mend.
 	always []promise
 	// served says which certificates may be live afterwards; nil where there need be none.
@@ -179,11 +186,15 @@ func stories() map[string]story {
 					t.Fatal(err)
 				}
 			},
-			deed: saving, served: []string{"placeholder", fingerprintNew},
+			deed: saving, haproxy: true, served: []string{"placeholder", fingerprintNew},
 		},
-		"renewal": {prepare: func(t *testing.T, v volumes) { mustSave(t, v, older) }, deed: saving, always: []promise{keyOf(older)}, served: renewable},
+		"renewal": {prepare: func(t *testing.T, v volumes) { mustSave(t, v, older) }, deed: saving, haproxy: true, always: []promise{keyOf(older)}, served: renewable},
 		"Save over certbot's": {
-			prepare: adopted, deed: saving, served: renewable,
+			prepare: func(t *testing.T, v volumes) {
+				adopted(t, v)
+				place(t, v.certs, haproxyPEM, []byte(foreign))
+			},
+			deed: saving, haproxy: true, foreign: true, served: renewable,
 			always: []promise{keyOf(older), {"certbot's conf keeps what it held", func(s *store.Store) bool {
 				l, err := s.Lineage(example)
 				return err == nil && l.Conf.Certbot
@@ -232,7 +243,14 @@ func stories() map[string]story {
 				mustSave(t, v, newer)
 				place(t, v.certs, "archive/example.org/fullchain2.pem", nil)
 			},
-			deed: mending, always: []promise{keyOf(older), keyOf(newer)}, served: []string{fingerprintOld},
+			deed: mending, haproxy: true, always: []promise{keyOf(older), keyOf(newer)}, served: []string{fingerprintOld},
+		},
+		"Mend of a haproxy.pem": {
+			prepare: func(t *testing.T, v volumes) {
+				mustSave(t, v, older)
+				place(t, v.certs, haproxyPEM, nil)
+			},
+			deed: mending, haproxy: true, always: []promise{keyOf(older)}, served: []string{fingerprintOld},
 		},
 		"RecordConf": {
 			prepare: func(t *testing.T, v volumes) { mustSave(t, v, older) },
@@ -351,6 +369,7 @@ func (y *tally) done(atLeast int) {
 func (st story) sweep(h harm, refuse map[string]error, by int, fresh func() volumes, left func(where string, v volumes, told []promise)) {
 	for n := 1; ; n += by {
 		v := fresh()
+		v.haproxy = st.haproxy
 		f := &storetest.Faults{At: n, Harm: h.how, Err: h.err, Refuse: storetest.Refusing(refuse)}
 		told, err := st.deed(v.harmed(f))
 		if f.Reached() == "" {
@@ -361,9 +380,18 @@ func (st story) sweep(h harm, refuse map[string]error, by int, fresh func() volu
 	}
 }
 
+// begin prepares a machine for the story.
+func (st story) begin(t *testing.T, m machine) {
+	t.Helper()
+	v := m.volumes()
+	v.haproxy = st.haproxy
+	st.prepare(t, v)
+}
+
 // wrongs are what is not as it must be after a restart and one Mend.
 func (st story) wrongs(v volumes, refuse map[string]error, told []promise) (wrong []string) {
 	say := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
+	v.haproxy = st.haproxy
 	s := v.harmed(&storetest.Faults{Refuse: storetest.Refusing(refuse)})
 	if _, err := s.Mend(context.Background(), example); err != nil {
 		say("Mend() = %v", err)
@@ -392,6 +420,9 @@ func (st story) wrongs(v volumes, refuse map[string]error, told []promise) (wron
 	if err := s.WholeLive(example); err != nil {
 		say("live is not whole: %v", err)
 	}
+	if err := st.haproxyIsRight(v, s); err != nil {
+		say("%v", err)
+	}
 	if did, err := s.Mend(context.Background(), example); did != "" || err != nil {
 		say("a second Mend() = %q, %v", did, err)
 	}
@@ -406,10 +437,37 @@ func (st story) wrongs(v volumes, refuse map[string]error, told []promise) (wron
 			say("after the next Save() it is not so that %s", p.what)
 		}
 	}
+	if err := st.haproxyIsRight(v, s); err != nil {
+		say("after the next Save() %v", err)
+	}
 	if all, errs := s.Lineages(); len(all) != 1 || len(errs) > 0 {
 		say("there are %d lineages, %v", len(all), errs)
 	}
 	return append(wrong, leftovers(v.certs, ".")...)
+}
+
+// haproxyPEM is in the folder of the example; foreign is what a person has put there.
+const (
+	haproxyPEM = "live/example.org/haproxy.pem"
+	foreign    = "a person's own\n"
+)
+
+// haproxyIsRight returns an error unless haproxy.pem is of what is live, a person's own, or not there, as the story wants it.
+func (st story) haproxyIsRight(v volumes, s *store.Store) error {
+	data, err := v.certs.ReadFile(haproxyPEM)
+	switch {
+	case !st.haproxy:
+		if !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("there is a haproxy.pem that nobody wants (%v)", err)
+		}
+		return nil
+	case st.foreign:
+		if string(data) != foreign {
+			return fmt.Errorf("a person's haproxy.pem is %.40q, %v", data, err)
+		}
+		return nil
+	}
+	return s.HaproxyIsOfLive(example)
 }
 
 // leftovers are names that begin with a dot and are not to stay.
@@ -436,13 +494,17 @@ func TestStoreSurvivesEveryHarmAtEveryOperation(t *testing.T) {
 			y := &tally{t: t}
 			for name, st := range stories() {
 				m := newMachine()
-				st.prepare(t, m.volumes())
+				st.begin(t, m)
 				wasWhole := m.volumes().store().WholeLive(example) == nil
+				hadHaproxy := wasWhole && m.volumes().store().HaproxyIsOfLive(example) == nil
 				for _, h := range harms() {
 					st.sweep(h, refuse, stride(7), func() volumes { return m.copy().volumes() }, func(where string, v volumes, told []promise) {
 						var wrong []string
 						if err := v.store().WholeLive(example); err != nil && st.served != nil && wasWhole && refuse["exchange"] == nil {
 							wrong = append(wrong, "at once live is not whole: "+err.Error())
+						}
+						if err := v.store().HaproxyIsOfLive(example); err != nil && hadHaproxy && refuse["exchange"] == nil {
+							wrong = append(wrong, "at once "+err.Error())
 						}
 						y.point(name+": "+where, append(wrong, st.wrongs(v, refuse, told)...))
 					})
@@ -460,7 +522,7 @@ func TestStoreSurvivesAPowerCutAtEveryOperation(t *testing.T) {
 			y := &tally{t: t}
 			for name, st := range stories() {
 				m := newMachine()
-				st.prepare(t, m.volumes())
+				st.begin(t, m)
 				m = m.cut(nil)
 				for _, how := range []storetest.Harm{storetest.KillBefore, storetest.KillTorn} {
 					var running machine
@@ -489,8 +551,8 @@ func TestStoreSurvivesEveryHarmOnRealFileSystems(t *testing.T) {
 			root, y := mount(t), &tally{t: t}
 			for name, st := range stories() {
 				m := newMachine()
-				st.prepare(t, m.volumes())
-				fresh := func() volumes { return volumes{poured(t, root, m.certs), poured(t, root, m.state)} }
+				st.begin(t, m)
+				fresh := func() volumes { return volumes{certs: poured(t, root, m.certs), state: poured(t, root, m.state)} }
 				for i, h := range harms() {
 					st.sweep(h, nil, stride(9+i), fresh, func(where string, v volumes, told []promise) {
 						y.point(name+": "+where, st.wrongs(v, nil, told))
