@@ -69,6 +69,8 @@ type State struct {
 	StartedAt, FinishedAt time.Time
 	// ExitCode of the last end, where it has ended.
 	ExitCode int
+	// Health is "starting", "healthy" or "unhealthy" by its health check; empty where it has none.
+	Health string
 }
 
 // Running leaves out a paused container, which neither answers nor reads anything.
@@ -193,6 +195,9 @@ func ofInspect(r container.InspectResponse) Container {
 			started, _ := time.Parse(time.RFC3339Nano, s.StartedAt)
 			finished, _ := time.Parse(time.RFC3339Nano, s.FinishedAt)
 			c.State = State{Status: s.Status, StartedAt: started, FinishedAt: finished, ExitCode: s.ExitCode}
+			if s.Health != nil && s.Health.Status != container.NoHealthcheck {
+				c.State.Health = s.Health.Status
+			}
 		}
 		if h := base.HostConfig; h != nil {
 			c.RestartPolicy = string(h.RestartPolicy.Name)

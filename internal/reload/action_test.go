@@ -207,6 +207,53 @@ func TestRestartThatTheContainerDoesNotSurviveIsReported(t *testing.T) {
 	}
 }
 
+func TestRestartedContainerIsGivenTheTimeThatItsHealthCheckAsksFor(t *testing.T) {
+	for _, tt := range []struct {
+		name, becomes string
+		serves        bool
+		class         cert.Class
+		words         string
+	}{
+		{"comes up late", "healthy", true, cert.Current, ""},
+		{"never gets healthy", "unhealthy", false, cert.Unseen, "not healthy after a restart: [emerg] no such database"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBench(t)
+			b.settle = time.Second
+			b.restartSidecert(t)
+			b.engine.Say("[emerg] no such database")
+			v1, v2 := issue(t, "a.test"), issue(t, "a.test")
+			s := newSite(t, v1)
+			c := s.nginx("web")
+			c.Image, c.Command = "caddy:2", []string{"caddy"}
+			id := b.engine.Add(c)
+			b.engine.OnRestart(func(string) {
+				down := c
+				down.ID, down.Health, down.StartedAt = id, "starting", time.Now()
+				down.Ports = map[string][]dockertest.Port{"1/tcp": {{HostPort: "443"}}} // where nobody listens
+				b.engine.Add(down)
+				time.AfterFunc(1200*time.Millisecond, func() {
+					up := down
+					up.Health = tt.becomes
+					if tt.serves {
+						s.set("", v2)
+						up.Ports = c.Ports
+					}
+					b.engine.Add(up)
+				})
+			})
+			o := one(t, b.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))}), "a.test", "p-web-1")
+			said := ""
+			if o.Err != nil {
+				said = o.Err.Error()
+			}
+			if o.Class != tt.class || (tt.words == "") != (said == "") || !strings.Contains(said, tt.words) {
+				t.Errorf("outcome %+v, want %s with %q", o, tt.class, tt.words)
+			}
+		})
+	}
+}
+
 func TestContainerThatIsRemovedWhileItIsToldIsFoundAgainLater(t *testing.T) {
 	b := newBench(t)
 	v1, v2 := issue(t, "a.test"), issue(t, "a.test")

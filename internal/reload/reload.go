@@ -85,6 +85,8 @@ type pace struct {
 	handshake time.Duration
 	// settle is how long a container is dialled, and watched, after it was told; poll is the first pause between two dials.
 	settle, poll time.Duration
+	// boot is what it gets in place of settle where a restart is under way: its health check says so, or it does not listen yet.
+	boot time.Duration
 	// grace is what a stopped container gets to be started or removed by somebody else before we start it.
 	grace time.Duration
 	// calm is how old a container must be to be told something because it is not seen: it may not listen yet.
@@ -113,7 +115,7 @@ func New(c Config) *Reloader {
 	return &Reloader{
 		engine: c.Engine, project: c.Project, own: c.Project, hears: c.Hears, memory: c.Memory, certs: c.CertDir, private: c.StateDir, now: c.Now, log: c.Log,
 		pace: pace{
-			handshake: 5 * time.Second, settle: 10 * time.Second, poll: 200 * time.Millisecond,
+			handshake: 5 * time.Second, settle: 10 * time.Second, poll: 200 * time.Millisecond, boot: time.Minute,
 			grace: time.Second, calm: 10 * time.Second,
 		},
 		pending: map[string]time.Time{},

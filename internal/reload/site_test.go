@@ -218,7 +218,7 @@ func (b *bench) restartSidecert(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.Reloader = New(Config{Engine: client, Project: "p", Memory: b.memory, Now: func() time.Time { return b.clock }})
-	b.pace = pace{handshake: 2 * time.Second, settle: b.settle, poll: 5 * time.Millisecond, grace: 10 * time.Millisecond, calm: 10 * time.Second}
+	b.pace = pace{handshake: 2 * time.Second, settle: b.settle, poll: 5 * time.Millisecond, boot: 2 * b.settle, grace: 10 * time.Millisecond, calm: 10 * time.Second}
 }
 
 // hopeless keeps a test from waiting long for a certificate that does not come.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sidecert/sidecert/internal/cert"
@@ -213,11 +214,17 @@ func (t *task) settle(ctx context.Context, views []*view, a cert.Action) {
 	}
 	up := time.NewTimer(t.r.pace.settle)
 	defer up.Stop()
+	late := max(0, t.r.pace.boot-t.r.pace.settle)
 	for wait := t.r.pace.poll; ; wait = min(wait*3/2, time.Second) {
 		select {
 		case <-ctx.Done():
 			return
 		case <-up.C:
+			if late > 0 && t.boots(views, a) {
+				up.Reset(late)
+				late = 0
+				continue
+			}
 			t.endOfWatch(ctx, views, a)
 			return
 		case <-time.After(wait):
@@ -233,6 +240,14 @@ func (t *task) settle(ctx context.Context, views []*view, a cert.Action) {
 	}
 }
 
+// boots reports whether a restarted container is on its way still.
+func (t *task) boots(views []*view, a cert.Action) bool {
+	if a.Kind != cert.ActionRestart || t.blind {
+		return false
+	}
+	return t.State.Health == "starting" || t.State.Health == "" && len(only(views, cert.Unseen)) == len(views)
+}
+
 // started is since when the container runs, which a restart has changed.
 func (t *task) started(ctx context.Context, a cert.Action) (time.Time, error) {
 	if a.Kind != cert.ActionRestart || t.blind {
@@ -242,7 +257,7 @@ func (t *task) started(ctx context.Context, a cert.Action) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	t.State, t.Networks = c.State, c.Networks // it may have got other addresses
+	t.State, t.Networks, t.Ports = c.State, c.Networks, c.Ports // it may have got other addresses
 	return c.State.StartedAt, nil
 }
 
@@ -267,6 +282,7 @@ func (t *task) ended(ctx context.Context, started time.Time) (bool, docker.State
 	case err != nil: // the engine is away: what is served still tells
 		return false, docker.State{}
 	}
+	t.State.Health = c.State.Health
 	return !c.State.Running() || !c.State.StartedAt.Equal(started), c.State
 }
 
@@ -303,7 +319,13 @@ func (t *task) rescue(ctx context.Context, ended docker.State, a cert.Action) er
 
 // endOfWatch says of what is stale still why that is, or may be.
 func (t *task) endOfWatch(ctx context.Context, views []*view, a cert.Action) {
-	stale := only(views, cert.Stale)
+	for _, v := range views {
+		if a.Kind == cert.ActionRestart && v.class != cert.Current && t.State.Health == "unhealthy" {
+			v.err = fmt.Errorf("the container is not healthy after a restart%s", said(t.r.logged(ctx, t.found, v.at)))
+			v.hint = "see " + logs(t.found)
+		}
+	}
+	stale := slices.DeleteFunc(only(views, cert.Stale), func(v *view) bool { return v.err != nil })
 	if len(stale) == 0 {
 		return
 	}

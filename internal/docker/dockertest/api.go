@@ -176,12 +176,15 @@ func (e *Engine) inspect(w http.ResponseWriter, id string) {
 	if len(args) > 0 {
 		path, args = args[0], args[1:]
 	}
+	state := map[string]any{
+		"Status": c.Status, "Running": c.Status == "running", "ExitCode": c.ExitCode,
+		"StartedAt": c.StartedAt.UTC().Format(time.RFC3339Nano), "FinishedAt": c.FinishedAt.UTC().Format(time.RFC3339Nano),
+	}
+	if c.Health != "" {
+		state["Health"] = map[string]any{"Status": c.Health}
+	}
 	answer(w, http.StatusOK, map[string]any{
-		"Id": c.ID, "Name": "/" + c.Name, "Path": path, "Args": args,
-		"State": map[string]any{
-			"Status": c.Status, "Running": c.Status == "running", "ExitCode": c.ExitCode,
-			"StartedAt": c.StartedAt.UTC().Format(time.RFC3339Nano), "FinishedAt": c.FinishedAt.UTC().Format(time.RFC3339Nano),
-		},
+		"Id": c.ID, "Name": "/" + c.Name, "Path": path, "Args": args, "State": state,
 		"HostConfig":      map[string]any{"NetworkMode": c.NetworkMode, "RestartPolicy": map[string]any{"Name": c.RestartPolicy}},
 		"Config":          map[string]any{"Image": c.Image, "Labels": c.Labels, "Env": c.Env, "StopSignal": c.StopSignal},
 		"NetworkSettings": map[string]any{"Networks": c.networks(), "Ports": c.Ports},

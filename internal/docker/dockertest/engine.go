@@ -38,6 +38,8 @@ type Container struct {
 	Status                string
 	StartedAt, FinishedAt time.Time
 	ExitCode              int
+	// Health is that of its health check; "" is none.
+	Health string
 }
 
 // Port is where a port is published on the host.
@@ -137,6 +139,15 @@ func (e *Engine) Remove(id string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.containers, id)
+}
+
+// Ail sets a container's health.
+func (e *Engine) Ail(id, health string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c := e.containers[id]; c != nil {
+		c.Health = health
+	}
 }
 
 // Stop makes a container one that has ended by itself.
