@@ -33,6 +33,9 @@ type strangerError struct{ answer string }
 func (e *strangerError) Error() string        { return "what answers is no Docker engine: " + e.answer }
 func (e *strangerError) Is(target error) bool { return target == ErrUnavailable }
 
+// errNoID is for an answer in JSON that has nothing of what was asked for.
+var errNoID = &strangerError{"its answer has no ID"}
+
 // stranger tells an answer that no engine gives, or nil. An engine's own answers name its API version (tried with 20.10) and are no
 // text but the ping's; what a socket proxy refuses, or answers for an engine that is away, may be any text.
 func stranger(resp *http.Response) error {
