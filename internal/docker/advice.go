@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"os"
@@ -57,6 +58,8 @@ func (e *Engine) adviceOnTLS(err error) string {
 	switch {
 	case tlsOnly:
 		return fmt.Sprintf("%s speaks TLS only: set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the folder with ca.pem, cert.pem and key.pem", e.host)
+	case e.base.Scheme == "http" && e.socket() == "" && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
+		return fmt.Sprintf("what listens at %s ends the connection: where it speaks TLS only, set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH; else correct DOCKER_HOST", e.host)
 	case e.base.Scheme == "http":
 		return ""
 	case noTLS, errors.Is(err, http.ErrSchemeMismatch):

@@ -167,6 +167,25 @@ func TestProxyWithoutAnEngineBehindItIsToldFromNobody(t *testing.T) {
 	wantAdvice(t, docker.Config{Host: "tcp://127.0.0.1:1"}, "nothing answers")
 }
 
+func TestListenerThatOnlyClosesMaySpeakTLS(t *testing.T) { // as HAProxy does
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conn.Read(make([]byte, 1024))
+			conn.Close()
+		}
+	}()
+	wantAdvice(t, docker.Config{Host: "tcp://" + l.Addr().String()}, "ends the connection: where it speaks TLS only, set DOCKER_TLS_VERIFY=1")
+}
+
 func TestRefusedVersionComesWithTheVariableToSet(t *testing.T) {
 	f, e := fake(t)
 	f.Versions("1.24", "1.41")
