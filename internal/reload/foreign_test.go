@@ -197,6 +197,32 @@ func TestRealProxyThatLetsCommandsThroughTellsTheirWords(t *testing.T) {
 	wantFinding(t, all, cert.Fine, "engine", "let through", "POST /containers/{id}/exec", "GET /containers/json", "POST /containers/{id}/kill")
 }
 
+// TestRealProxyThatLetsCommandsThroughReloadsByThem has containers that are not to be signalled, since their policy is unless-stopped.
+func TestRealProxyThatLetsCommandsThroughReloadsByThem(t *testing.T) {
+	for image, action := range map[string]string{"nginx:1": "exec nginx -s reload", "haproxy:lts-alpine": "exec sh -c kill -HUP 1"} {
+		t.Run(image, func(t *testing.T) {
+			s := newStage(t, "nginx:1", "haproxy:lts-alpine")
+			v1, v2 := issue(t, "a.test"), issue(t, "a.test")
+			s.store(t, v1)
+			var name string
+			if image == "nginx:1" {
+				name = s.nginx(t, "web", 1, "--restart", "unless-stopped")
+			} else {
+				conf := s.file(t, "haproxy.cfg", haproxyConf)
+				name = s.run(t, "web", 1, []string{"--restart", "unless-stopped", "--volume", conf + ":/usr/local/etc/haproxy/haproxy.cfg:ro"}, image)
+			}
+			s.up(t, name, v1)
+			s.tecnativa(t, "CONTAINERS=1", "POST=1", "EXEC=1") // which takes longer than a haproxy needs to heed HUP
+			s.store(t, v2)
+			o := one(t, s.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))}), "a.test", name)
+			wantClass(t, o, cert.Current)
+			if o.Action != action {
+				t.Errorf("action = %q, want %q", o.Action, action)
+			}
+		})
+	}
+}
+
 func TestRealProxyThatOnlyReadsIsToldWhatToAllow(t *testing.T) {
 	s := newStage(t, "nginx:1", "haproxy:lts-alpine")
 	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
