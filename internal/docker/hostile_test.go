@@ -2,6 +2,7 @@ package docker_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -119,6 +120,21 @@ func TestNoAnswerDoesHarm(t *testing.T) {
 			}
 			srv.CloseClientConnections()
 			srv.Close()
+		}
+	}
+}
+
+func TestEngineThatNeverAnswersIsTakenForAway(t *testing.T) {
+	done := make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-done }))
+	defer srv.Close()
+	defer close(done)
+	for _, call := range calls {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond) // in place of our own limits
+		err := call.do(ctx, client(t, docker.Config{Host: "tcp://" + srv.Listener.Addr().String(), APIVersion: "1.41"}))
+		cancel()
+		if !errors.Is(err, docker.ErrUnavailable) {
+			t.Errorf("%s: error = %v, want ErrUnavailable", call.name, err)
 		}
 	}
 }

@@ -157,7 +157,7 @@ func TestRealProxyThatLetsNamesAloneBeToldSaysWhatIsAmiss(t *testing.T) {
 	if o := one(t, l, "a.test", "web"); o.Err == nil || !strings.Contains(o.Hint, "container_name: web") || l.Next.IsZero() {
 		t.Errorf("a service's name: outcome %+v, next %v; want that exact container names are needed, and another look", o, l.Next)
 	}
-	s.docker(t, "stop", name)
+	s.docker(t, "stop", "--time", "1", name)
 	s.memory.files = map[string][]byte{}
 	k.Spec.Reload.Targets = []cert.Target{signal(name, "HUP")}
 	l = s.Look(t.Context(), []cert.Kept{k})
