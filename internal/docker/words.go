@@ -16,8 +16,11 @@ const maxWords = 4 << 10
 func wordsOf(stream io.Reader) (string, error) {
 	in := bufio.NewReader(stream)
 	var words tail
-	for {
+	for framed := false; ; framed = true {
 		head, err := in.Peek(8)
+		if framed && err == io.EOF { // what is left is no whole header
+			return words.String(), nil
+		}
 		if len(head) < 8 || head[0] > 3 || head[1]|head[2]|head[3] != 0 {
 			if err == nil || err == io.EOF {
 				_, err = io.Copy(&words, in)
