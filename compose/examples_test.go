@@ -433,3 +433,40 @@ func (p *project) checkPlugin(status int, line string, args ...string) {
 		p.t.Errorf("check_sidecert %v: exit status %d (%v), %q, want %d and a line like %s\n%s", args, got, err, stdout.String(), status, line, stderr.String())
 	}
 }
+
+// TestForeignProxyIsToldByNameAlone has sidecert find web by DNS, since the proxy lets nothing be looked up. The proxy is HAProxy with
+// rules like those of the image that the example names.
+func TestForeignProxyIsToldByNameAlone(t *testing.T) {
+	p := newProject(t, "example.org", "../examples/foreign-proxy/compose.yaml", "testdata/ca.yaml", "testdata/sidecert.yaml", "testdata/foreign-proxy.yaml")
+	web := p.name + "-shop-web"
+	told := func(reload string) { p.environ = append(p.environ, "RELOAD_TARGET="+reload) }
+	p.environ = append(p.environ, "ACME_CA=https://pebble:14000/dir", "WEB_NAME="+web)
+	told(web + ":HUP")
+	p.compose("up", "--detach")
+	p.awaitCertificate(60 * time.Second)
+	p.awaitLog("sidecert", fmt.Sprintf(`msg="certificate served" cert=example.org container=%s action=HUP`, web))
+	t.Logf("docker compose logs sidecert:\n%s", p.logs("sidecert"))
+	if log := p.logs("sidecert"); strings.Contains(log, "level=WARN") {
+		t.Errorf("sidecert warns of what was chosen:\n%s", log)
+	}
+	findings, _ := run(t.Context(), p.environ, p.command("exec", "-T", "sidecert", "sidecert", "doctor")...)
+	problems, _ := run(t.Context(), p.environ, p.command("exec", "-T", "sidecert", "sidecert", "doctor", "--problems")...)
+	t.Logf("sidecert doctor:\n%s\nsidecert doctor --problems:\n%s", findings, problems)
+	if !strings.Contains(findings, "told blind") || !strings.Contains(findings, "serves the stored certificate") || strings.Contains(problems, "allow ") {
+		t.Error("doctor does not tell that web is told blind, or finds fault with that")
+	}
+
+	told(web) // "auto" has to look
+	p.compose("up", "--detach", "--no-deps", "sidecert")
+	p.awaitLog("sidecert", "RELOAD="+web+":HUP")
+	told("web:HUP") // a service, which has a name in DNS and none for the engine
+	p.compose("up", "--detach", "--no-deps", "sidecert")
+	p.awaitLog("sidecert", "sidecert started")
+	run(t.Context(), p.environ, p.command("exec", "-T", "sidecert", "sidecert", "renew", "--force")...)
+	p.awaitLog("sidecert", "container_name: web")
+	told(web + ":restart")
+	p.compose("up", "--detach", "--no-deps", "sidecert")
+	p.awaitLog("sidecert", fmt.Sprintf(`container=%s action=restart`, web))
+	p.awaitCertificate(10 * time.Second)
+	t.Logf("docker compose logs sidecert:\n%s", p.logs("sidecert"))
+}

@@ -136,6 +136,9 @@ func (e *Engine) Inspect(ctx context.Context, nameOrID string) (Container, error
 	var seen container.InspectResponse
 	err := e.call(ctx, callTimeout, "GET /containers/{id}/json", func(ctx context.Context, api *client.Client) (err error) {
 		seen, err = api.ContainerInspect(ctx, nameOrID)
+		if err == nil && (seen.ContainerJSONBase == nil || seen.ID == "") {
+			return errNoID
+		}
 		return err
 	})
 	if err != nil {

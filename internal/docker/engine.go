@@ -44,7 +44,8 @@ type Config struct {
 // Engine is a Docker engine, or what answers in its place behind a socket proxy. It may be used by many goroutines.
 type Engine struct {
 	host  string
-	fixed bool // the version is a person's choice
+	fixed bool   // the version is a person's choice
+	certs string // the folder of the client's certificate
 	http  http.RoundTripper
 	base  url.URL // what calls of our own begin with, beside the library
 
@@ -73,7 +74,8 @@ func New(c Config) (*Engine, error) {
 		e.base = url.URL{Scheme: "http", Host: client.DummyHost}
 	} else if c.CertPath != "" || c.TLSVerify {
 		e.base.Scheme = "https"
-		if transport.TLSClientConfig, err = clientTLS(c); err != nil {
+		e.certs = cmp.Or(c.CertPath, filepath.Join(os.Getenv("HOME"), ".docker"))
+		if transport.TLSClientConfig, err = clientTLS(e.certs, c.TLSVerify); err != nil {
 			return nil, err
 		}
 	}
@@ -84,17 +86,13 @@ func New(c Config) (*Engine, error) {
 	return e, err
 }
 
-func clientTLS(c Config) (*tls.Config, error) {
-	dir := c.CertPath
-	if dir == "" {
-		dir = filepath.Join(os.Getenv("HOME"), ".docker")
-	}
+func clientTLS(dir string, verify bool) (*tls.Config, error) {
 	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
 	if err != nil {
 		return nil, fmt.Errorf("read docker client certificate: %w", err)
 	}
-	config := &tls.Config{Certificates: []tls.Certificate{pair}, InsecureSkipVerify: !c.TLSVerify}
-	if !c.TLSVerify {
+	config := &tls.Config{Certificates: []tls.Certificate{pair}, InsecureSkipVerify: !verify}
+	if !verify {
 		return config, nil
 	}
 	ca := filepath.Join(dir, "ca.pem")
@@ -164,12 +162,11 @@ func (e *Engine) call(ctx context.Context, limit time.Duration, what string, do 
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	err = do(ctx, api)
-	if version := supported(err); version != "" && !e.fixed {
-		if api, err = e.speak(version); err != nil {
-			return err
-		}
-		e.agree(api)
-		err = do(ctx, api)
+	if again := e.agreeAfter(err); again != nil {
+		api, err = again, do(ctx, again)
+	}
+	if version := supported(err); version != "" {
+		err = &versionError{spoken: api.ClientVersion(), wanted: version, err: err}
 	}
 	return refine(ctx, what, err)
 }
@@ -194,6 +191,20 @@ func (e *Engine) client(ctx context.Context) (*client.Client, error) {
 	}
 	e.agree(api)
 	return api, nil
+}
+
+// agreeAfter agrees upon the version that the engine named in refusing ours; nil if it did not, or a person chose.
+func (e *Engine) agreeAfter(err error) *client.Client {
+	version := supported(err)
+	if version == "" || e.fixed {
+		return nil
+	}
+	api, err := e.speak(version)
+	if err != nil {
+		return nil
+	}
+	e.agree(api)
+	return api
 }
 
 // speak makes a client for one version; "" stands for the library's newest. We agree upon the version ourselves: the library

@@ -1,16 +1,16 @@
 package docker
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"mime"
 	"net/http"
-	"os"
 	"strings"
-	"syscall"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/client"
@@ -33,10 +33,49 @@ type strangerError struct{ answer string }
 func (e *strangerError) Error() string        { return "what answers is no Docker engine: " + e.answer }
 func (e *strangerError) Is(target error) bool { return target == ErrUnavailable }
 
+// wantsTLSError is an HTTPS port's answer to plain HTTP.
+type wantsTLSError struct{}
+
+func (*wantsTLSError) Error() string        { return "it speaks TLS only" }
+func (*wantsTLSError) Is(target error) bool { return target == ErrUnavailable }
+
+// behindError is what a socket proxy answers for an engine that it does not reach.
+type behindError struct{ status string }
+
+func (e *behindError) Error() string {
+	return fmt.Sprintf("the socket proxy does not reach the engine: it says %.60q", e.status)
+}
+func (e *behindError) Is(target error) bool { return target == ErrUnavailable }
+
+// versionError is an engine's refusal of the version of its API that it was spoken to in.
+type versionError struct {
+	spoken, wanted string
+	err            error
+}
+
+func (e *versionError) Error() string {
+	return fmt.Sprintf("the engine refuses version %s of its API: %v", e.spoken, e.err)
+}
+func (e *versionError) Unwrap() error        { return e.err }
+func (e *versionError) Is(target error) bool { return target == ErrUnavailable }
+
+// errNoID is for an answer in JSON that has nothing of what was asked for.
+var errNoID = &strangerError{"its answer has no ID"}
+
 // stranger tells an answer that no engine gives, or nil. An engine's own answers name its API version (tried with 20.10) and are no
 // text but the ping's; what a socket proxy refuses, or answers for an engine that is away, may be any text.
 func stranger(resp *http.Response) error {
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	switch resp.StatusCode {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		if resp.Header.Get("Api-Version") == "" {
+			return &behindError{resp.Status}
+		}
+	case http.StatusBadRequest:
+		if resp.Header.Get("Api-Version") == "" && resp.Request.URL.Scheme == "http" && mentionsHTTPS(resp) {
+			return &wantsTLSError{}
+		}
+	}
 	switch {
 	case resp.Header.Get("Api-Version") != "" || !strings.HasPrefix(kind, "text/"):
 		return nil
@@ -46,6 +85,17 @@ func stranger(resp *http.Response) error {
 		return nil
 	}
 	return &strangerError{fmt.Sprintf("it says %.60q with %.60q", resp.Status, kind)}
+}
+
+// mentionsHTTPS recognizes what Go's server (dockerd's too), nginx and httpd say of plain HTTP at their HTTPS port.
+func mentionsHTTPS(resp *http.Response) bool {
+	body := bufio.NewReader(resp.Body)
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{body, resp.Body}
+	words, _ := body.Peek(maxWords)
+	return bytes.Contains(words, []byte("HTTPS")) || bytes.Contains(words, []byte("SSL-enabled"))
 }
 
 // unreadable reports an answer in JSON that is not what was asked for.
@@ -59,6 +109,9 @@ func unreadable(err error) bool {
 func refine(ctx context.Context, call string, err error) error {
 	meaning := meaningOf(err)
 	strange, isStrange := errors.AsType[*strangerError](err)
+	var behind *behindError
+	var tlsOnly *wantsTLSError
+	var version *versionError
 	switch {
 	case err == nil:
 		return nil
@@ -66,9 +119,13 @@ func refine(ctx context.Context, call string, err error) error {
 		return fmt.Errorf("%s: %w", call, ctx.Err())
 	case isStrange:
 		return fmt.Errorf("%s: %w", call, strange)
+	case errors.As(err, &behind):
+		return fmt.Errorf("%s: %w", call, behind)
+	case errors.As(err, &tlsOnly), err != nil && strings.Contains(err.Error(), `malformed HTTP response "\x15`): // a TLS alert
+		return fmt.Errorf("%s: %w", call, tlsOnly)
 	case unreadable(err):
 		return fmt.Errorf("%s: %w", call, &strangerError{"its answer cannot be read"})
-	case meaning == nil:
+	case meaning == nil, errors.As(err, &version):
 		return fmt.Errorf("%s: %w", call, err)
 	case errors.Is(meaning, ErrForbidden):
 		return fmt.Errorf("%s: %w", call, meaning) // the proxy's own words are a web page at best
@@ -88,30 +145,4 @@ func meaningOf(err error) error {
 		return ErrUnavailable
 	}
 	return nil
-}
-
-// Advice says what a person can do about an engine that does not answer; "" where we do not know better than the error.
-func (e *Engine) Advice(err error) string {
-	if !errors.Is(err, ErrUnavailable) {
-		return ""
-	}
-	if _, ok := errors.AsType[*strangerError](err); ok {
-		return fmt.Sprintf("what answers at %s is no Docker engine, nor a socket proxy that lets this call through: correct DOCKER_HOST", e.host)
-	}
-	socket := e.socket()
-	if socket == "" {
-		return fmt.Sprintf("nothing answers at %s: see that the socket proxy runs and shares a network with sidecert, or correct DOCKER_HOST", e.host)
-	}
-	info, statErr := os.Stat(socket)
-	switch {
-	case errors.Is(statErr, fs.ErrNotExist):
-		return fmt.Sprintf("there is no %s here: mount it (volumes: [%s:%s]), or set DOCKER_HOST to a socket proxy", socket, socket, socket)
-	case statErr != nil:
-		return fmt.Sprintf("%s cannot be reached: %v", socket, statErr)
-	case info.Mode()&fs.ModeSocket == 0:
-		return fmt.Sprintf("%s is no socket: Docker makes a folder of a mounted path that does not exist on the host; correct the left side of the mount", socket)
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Sprintf("%s belongs to group %d, which sidecert is not in: add group_add: [\"%d\"] to its service", socket, info.Sys().(*syscall.Stat_t).Gid, info.Sys().(*syscall.Stat_t).Gid)
-	}
-	return fmt.Sprintf("%s is there but nobody answers: see that the Docker engine runs", socket)
 }

@@ -41,6 +41,15 @@ func (e *Engine) Events(ctx context.Context, after time.Time, actions []string, 
 	messages, errs := api.Events(ctx, options)
 	select { // it returns when the engine has answered
 	case err := <-errs:
+		again := e.agreeAfter(err)
+		if again == nil {
+			return refine(ctx, what, err)
+		}
+		messages, errs = again.Events(ctx, options)
+	default:
+	}
+	select {
+	case err := <-errs:
 		return refine(ctx, what, err)
 	default:
 		opened()

@@ -1,7 +1,6 @@
 package docker
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -15,7 +14,6 @@ import (
 	"github.com/containerd/errdefs/pkg/errhttp"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/client"
-	"github.com/docker/docker/pkg/stdcopy"
 )
 
 const (
@@ -23,8 +21,6 @@ const (
 	execTimeout = time.Minute
 	// lastWords is what the output of a command that has ended gets to come through.
 	lastWords = time.Second
-	// maxOutput is how much is kept of what a command or a server says, in bytes: the end of it, where the reason stands.
-	maxOutput = 4 << 10
 )
 
 // Ended is how a command in a container ended.
@@ -83,7 +79,9 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, command []string) (E
 func (e *Engine) ExecCreate(ctx context.Context, nameOrID string, command []string) (id string, err error) {
 	err = e.call(ctx, callTimeout, "POST /containers/{id}/exec", func(ctx context.Context, api *client.Client) error {
 		created, err := api.ContainerExecCreate(ctx, nameOrID, container.ExecOptions{Cmd: command, AttachStdout: true, AttachStderr: true})
-		id = created.ID
+		if id = created.ID; err == nil && id == "" {
+			return errNoID
+		}
 		return err
 	})
 	return id, err
@@ -98,10 +96,8 @@ func (e *Engine) ExecStart(ctx context.Context, id string) (output string, err e
 			return err
 		}
 		defer resp.Body.Close()
-		var words tail
 		// A stream that is cut has told what it has told; how the command ended is ExecInspect's.
-		stdcopy.StdCopy(&words, &words, resp.Body)
-		output = words.String()
+		output, _ = wordsOf(resp.Body)
 		return nil
 	})
 	return output, err
@@ -161,20 +157,9 @@ func (e *Engine) plain(ctx context.Context, api *client.Client, method, path, bo
 	}
 	defer resp.Body.Close()
 	var said struct{ Message string }
-	data, _ := io.ReadAll(io.LimitReader(resp.Body, maxOutput))
+	data, _ := io.ReadAll(io.LimitReader(resp.Body, maxWords))
 	if json.Unmarshal(data, &said) != nil {
 		said.Message = resp.Status
 	}
 	return nil, fmt.Errorf("%s: %w", cmp.Or(said.Message, resp.Status), errhttp.ToNative(resp.StatusCode))
-}
-
-// tail keeps the end of what is written to it.
-type tail struct{ bytes.Buffer }
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.Buffer.Write(p)
-	if extra := t.Len() - maxOutput; extra > 0 {
-		t.Next(extra)
-	}
-	return len(p), nil
 }

@@ -1,15 +1,12 @@
 package docker
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/client"
-	"github.com/docker/docker/pkg/stdcopy"
 )
 
 // maxLogLines is how many lines of a log are asked for.
@@ -25,17 +22,8 @@ func (e *Engine) Logs(ctx context.Context, nameOrID string, since time.Time) (sa
 			return err
 		}
 		defer stream.Close()
-		data, err := io.ReadAll(stream)
-		if err != nil {
-			return err
-		}
-		var words tail
-		if _, err := stdcopy.StdCopy(&words, &words, bytes.NewReader(data)); err != nil { // with a terminal nothing stands between
-			words.Reset()
-			words.Write(data)
-		}
-		said = words.String()
-		return nil
+		said, err = wordsOf(stream)
+		return err
 	})
 	return said, err
 }

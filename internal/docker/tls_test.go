@@ -7,6 +7,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"io"
+	"log"
 	"math/big"
 	"net"
 	"os"
@@ -49,3 +51,6 @@ func mutualTLS(t *testing.T) (dir string, server *tls.Config) {
 	pair := tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 	return dir, &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert}
 }
+
+// quiet is for servers whose clients go away in the midst of it.
+func quiet() *log.Logger { return log.New(io.Discard, "", 0) }

@@ -162,12 +162,23 @@ func (x *examination) addUnlisted(c call) {
 	case len(x.missing) > 0:
 		f.Level = cert.Bad
 		f.Text = "The socket proxy refuses this call, so that not all web containers are found."
+	case x.allBlind(): // as who lets nothing be looked up has chosen
+		f.Level, f.Hint = cert.Fine, ""
+		f.Text = "The socket proxy refuses this call, which is not needed: every web container is told by its exact name."
+		if c.what == callInspect {
+			f.Text = "The socket proxy refuses this call, so that web containers are told blind: nobody sees if one ends at a signal."
+		}
 	case c.what == callList:
 		f.Text = "The socket proxy refuses this call, so that only exact container names are found, and services that are scaled are not."
 	default:
-		f.Text = "The socket proxy refuses this call, so that web containers are told blind: nobody sees if one ends at a signal."
+		f.Text = "The socket proxy refuses this call, so that some web containers are told blind: nobody sees if one ends at a signal."
 	}
 	x.add(f)
+}
+
+// allBlind reports whether every web container is named, with what to do, so that nothing need be looked up.
+func (x *examination) allBlind() bool {
+	return !slices.ContainsFunc(x.tasks, func(t *task) bool { return !t.blind || t.ID != "" })
 }
 
 // addRefused is for a call that does an action.

@@ -166,7 +166,11 @@ func TestRefusedCallsAreNamedWithWhatTheyAreNeededFor(t *testing.T) {
 		{"list with a service", []string{list}, nil, cert.Bad, []string{list, "not all web containers"}},
 		{"kill and what finds nginx", []string{list, kill}, nil, cert.Unknown, []string{kill, "whether it is needed"}},
 		{"list and inspect with auto", []string{list, inspect}, nil, cert.Bad, []string{inspect, "not all web containers"}},
-		{"list and inspect with a signal", []string{list, inspect}, func(e *examined) { e.kept[0].Spec.Reload.Targets = []cert.Target{signal("p-web-1", "HUP")} }, cert.Doubtful, []string{inspect, "blind"}},
+		{"list and inspect with a signal", []string{list, inspect}, func(e *examined) { e.kept[0].Spec.Reload.Targets = []cert.Target{signal("p-web-1", "HUP")} }, cert.Fine, []string{inspect, "told blind"}},
+		{"list and inspect with a signal: the list", []string{list, inspect}, func(e *examined) { e.kept[0].Spec.Reload.Targets = []cert.Target{signal("p-web-1", "HUP")} }, cert.Fine, []string{list, "not needed"}},
+		{"inspect alone", []string{inspect}, func(e *examined) {
+			e.Reloader.project, e.kept[0].Spec.Reload.Targets = "p", []cert.Target{signal("web", "HUP")}
+		}, cert.Doubtful, []string{inspect, "blind"}},
 		{"all that is told by name", []string{list, inspect, kill}, func(e *examined) { e.kept[0].Spec.Reload.Targets = []cert.Target{signal("p-web-1", "HUP")} }, cert.Unknown, []string{kill, "without effect"}},
 		{"version", []string{"GET /version"}, nil, cert.Fine, []string{"A socket proxy answers", "1.41"}},
 	} {

@@ -62,6 +62,9 @@ func hintOfFailure(f found, d deed) string {
 	if hint := hintOf(d.err); hint != "" {
 		return hint
 	}
+	if errors.Is(d.err, docker.ErrNotFound) && f.ID == "" {
+		return fmt.Sprintf("the socket proxy lets nothing be looked up, so that RELOAD must have the exact name of a container, as `docker ps` shows it, and not of a service; or give the service container_name: %s", f.Name)
+	}
 	if errors.Is(d.err, docker.ErrNotFound) || errors.Is(d.err, docker.ErrNotRunning) {
 		return ""
 	}

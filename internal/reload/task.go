@@ -195,6 +195,7 @@ func (t *task) act(ctx context.Context, views []*view, actions []cert.Action) {
 		v.done += d.Action.String()
 	}
 	switch {
+	case errors.Is(d.err, docker.ErrNotFound) && t.ID == "": // its name was a person's, and may be a service's
 	case errors.Is(d.err, docker.ErrNotFound), errors.Is(d.err, docker.ErrNotRunning):
 		t.stop()
 		for _, v := range views {
