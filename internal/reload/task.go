@@ -258,8 +258,16 @@ func (t *task) started(ctx context.Context, a cert.Action) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	t.State, t.Networks, t.Ports = c.State, c.Networks, c.Ports // it may have got other addresses
+	t.refresh(c)
 	return c.State.StartedAt, nil
+}
+
+// refresh takes over what a restart changes: it may have got other addresses. One in another's network has that one's.
+func (t *task) refresh(c docker.Container) {
+	t.State = c.State
+	if c.NetworkOf == "" {
+		t.Networks, t.Ports = c.Networks, c.Ports
+	}
 }
 
 // ended reports whether the container left "running" since it was told, even if something has started it again. One that
@@ -283,7 +291,7 @@ func (t *task) ended(ctx context.Context, started time.Time) (bool, docker.State
 	case err != nil: // the engine is away: what is served still tells
 		return false, docker.State{}
 	}
-	t.State.Health = c.State.Health
+	t.refresh(c)
 	return !c.State.Running() || !c.State.StartedAt.Equal(started), c.State
 }
 
