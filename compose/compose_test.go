@@ -44,6 +44,7 @@ func TestSiteIsServedAfterFirstStart(t *testing.T) {
 			checkRedirect(t, p)
 			checkChallengePath(t, p)
 			checkHardening(t, p)
+			checkWeb(t, p)
 			checkRestarts(t, p, server.reloaded)
 			if chain, err := p.served(); err != nil || !chain[0].Equal(leaf) {
 				t.Errorf("after all this another certificate is served (%v)", err)
@@ -109,47 +110,16 @@ func checkChallengePath(t *testing.T, p *project) {
 	}
 }
 
-func checkHardening(t *testing.T, p *project) {
+// checkWeb is for the files to be copied: what else is hardened there than checkHardening asks of every file.
+func checkWeb(t *testing.T, p *project) {
 	t.Helper()
-	sidecert, web := p.mustInspect("sidecert"), p.mustInspect("web")
-	status, err := p.docker("run", "--rm", "--network=none", "--pid=container:"+sidecert.ID, "nginx:1", "grep", "-E", "^(CapEff|CapBnd|NoNewPrivs)", "/proc/1/status")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []string{"CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1"} {
-		if !strings.Contains(status, want) {
-			t.Errorf("sidecert's process has %q, want %q in it", status, want)
-		}
-	}
-	for name, c := range map[string]container{"sidecert": sidecert, "web": web} {
+	for _, c := range []container{p.mustInspect("web"), p.mustInspect("sidecert")} {
 		if !c.HostConfig.ReadonlyRootfs {
-			t.Errorf("%s: the root file system is writable", name)
+			t.Errorf("%s: the root file system is writable", c.Name)
 		}
 		if policy := c.HostConfig.RestartPolicy.Name; policy != "always" {
-			t.Errorf("%s: restart is %q, want always", name, policy)
+			t.Errorf("%s: restart is %q, want always", c.Name, policy)
 		}
-	}
-	if len(sidecert.HostConfig.CapAdd) > 0 {
-		t.Errorf("sidecert has capabilities added: %v", sidecert.HostConfig.CapAdd)
-	}
-	for _, destination := range []string{"/etc/letsencrypt", "/var/www/certbot"} {
-		if _, writable, found := web.mount(destination); !found || writable {
-			t.Errorf("web: %s is mounted: %v, writable: %v; want it read-only", destination, found, writable)
-		}
-	}
-	for _, folder := range []string{"", "/etc/letsencrypt", "/etc/letsencrypt/live", "/var/www/certbot"} {
-		if _, err := p.docker("exec", web.ID, "touch", folder+"/hostile"); err == nil {
-			t.Errorf("web can write to %s/", folder)
-		}
-	}
-	state, _, found := sidecert.mount("/var/lib/sidecert")
-	for _, m := range web.Mounts {
-		if m.Name == state || strings.Contains(m.Destination, "docker.sock") {
-			t.Errorf("web sees what is sidecert's alone: %s", m.Destination)
-		}
-	}
-	if !found {
-		t.Error("sidecert's state is on no volume")
 	}
 }
 
@@ -236,6 +206,7 @@ func TestDemoRenewsBeforeYourEyes(t *testing.T) {
 	p := newProject(t, "demo.example.test", "demo.yaml")
 	p.compose("up", "--detach")
 	first := p.awaitCertificate(30 * time.Second)
+	checkHardening(t, p)
 	p.eventually(90*time.Second, func() error {
 		chain, err := p.served()
 		switch {
