@@ -89,7 +89,7 @@ func TestVolumesOfRootAreGivenAway(t *testing.T) {
 
 	p.files = without
 	p.compose("up", "--detach", "--no-deps", "sidecert")
-	p.awaitLog("sidecert", "user 65532 may not write there; give it the volumes, once: docker run --rm --volumes-from $(docker compose ps -aq sidecert) nginx:1 chown -Rh 65532 /etc/letsencrypt")
+	p.awaitLog("sidecert", "user 65532 may not write there; give it the volumes, once: docker run --rm --volumes-from $(docker compose ps -aq sidecert) nginx:1 chown -Rh 65532 /etc/letsencrypt /var/www/certbot /var/lib/sidecert")
 	if status, err := p.docker("exec", p.mustInspect("sidecert").ID, "sidecert", "doctor", "--problems"); err == nil || strings.Count(status, "chown -Rh 65532 ") < 2 {
 		t.Errorf("doctor: %v, want the command told for the account and the webroot in\n%s", err, status)
 	}

@@ -28,7 +28,9 @@ type Options struct {
 	// FilesPerms is the mode of private keys; 0 keeps that of the previous version's, and is 600 for a first one. FoldersPerms is that
 	// of new folders that hold keys; 0 is 755.
 	FilesPerms, FoldersPerms fs.FileMode
-	Now                      func() time.Time
+	// Webroots are named where folders belong to somebody else, and not touched here.
+	Webroots []string
+	Now      func() time.Time
 }
 
 // Store is the two volumes. Its methods may be called side by side; those that write to CERT_DIR wait for each other.
@@ -112,8 +114,10 @@ func (o Options) volumeError(variable, dir string, err error) error {
 		Hint: cmp.Or(o.ownerHint(err), fmt.Sprintf("%s must be a folder that user %d may write to: check the volume mounted at %s", variable, os.Getuid(), dir))}
 }
 
-// ownerHint names both folders: they were filled by the same user.
-func (o Options) ownerHint(err error) string { return cert.OwnerHint(err, o.CertDir, o.StateDir) }
+// ownerHint names all folders: they were filled by the same user.
+func (o Options) ownerHint(err error) string {
+	return cert.OwnerHint(err, append(append([]string{o.CertDir}, o.Webroots...), o.StateDir)...)
+}
 
 // Hint is what to do where CERT_DIR cannot be changed.
 func (s *Store) Hint(err error) string {
