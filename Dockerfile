@@ -10,11 +10,18 @@ COPY internal internal
 ARG TARGETOS
 ARG TARGETARCH
 # timetzdata: TZ works without a zone file.
-RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -tags timetzdata -ldflags "-s -w" -o /out/sidecert ./cmd/sidecert
+RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -tags timetzdata -ldflags "-s -w" -o /out/image/usr/local/bin/sidecert ./cmd/sidecert
+# An empty named volume takes owner and mode of the folder that it is mounted on. Both may write there without capabilities: user 65532, and
+# root, which without DAC_OVERRIDE is but a member of group 0.
+RUN mkdir -p /out/image/etc/ssl/certs /out/image/var/www /out/image/var/lib /out/etc/letsencrypt /out/www/certbot /out/lib/sidecert && \
+    cp /etc/ssl/certs/ca-certificates.crt /out/image/etc/ssl/certs/ && \
+    chmod 775 /out/etc/letsencrypt /out/www/certbot && chmod 770 /out/lib/sidecert
 
 FROM scratch
-COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
-COPY --from=build /out/sidecert /usr/local/bin/sidecert
+COPY --from=build /out/image /
+COPY --from=build --chown=65532:0 /out/etc /etc
+COPY --from=build --chown=65532:0 /out/www /var/www
+COPY --from=build --chown=65532:0 /out/lib /var/lib
 # Only the first is there; images built on this one may have programs for hooks in the others.
 ENV PATH=/usr/local/bin:/usr/bin:/bin
 # No VOLUME: it would hide from sidecert, and from you, that a folder is on no volume of its own.

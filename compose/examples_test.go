@@ -27,6 +27,7 @@ func example(t *testing.T, name string) string {
 	if err := os.CopyFS(dir, os.DirFS("../examples/"+name)); err != nil {
 		t.Fatal(err)
 	}
+	copies.Store(dir, "../examples/"+name)
 	return dir
 }
 
@@ -88,6 +89,7 @@ func TestCertbotIsReplacedAndComesBack(t *testing.T) {
 	p.awaitLog("sidecert", "sidecert started")
 	p.sidecert("renew") // returns when the daemon has looked at everything
 	a.checkListed(made)
+	checkHardening(t, p)
 	p.sidecert("renew", "--dry-run")
 	if got := a.stored(); got["example.org"] != made["example.org"] || got["shop.example.org"] != made["shop.example.org"] {
 		t.Errorf("stored are %v, want what certbot made: %v", got, made)
@@ -307,6 +309,7 @@ func TestManySitesAreNotHeldUpByOne(t *testing.T) {
 		return errors.New("nothing has failed")
 	})
 	p.checkTold(servers)
+	checkHardening(t, p)
 }
 
 // checkTold reads in the journal that each server was told of what it serves, and of nothing else.
@@ -393,6 +396,7 @@ func TestMonitoringPluginSpeaksForTheProject(t *testing.T) {
 	p.compose("up", "--detach")
 	p.awaitCertificate(60 * time.Second)
 	p.sidecert("renew") // returns when it is known to be served
+	checkHardening(t, p)
 	p.checkPlugin(0, `^SIDECERT OK: 1 certificates?, .*`+domain+` in 89 days \| '`+domain+`'=(89\.\d|90\.0);20\.0;7\.0$`)
 	p.checkPlugin(3, `^SIDECERT UNKNOWN: .*absent\.example\.test`, "absent.example.test")
 	p.checkPlugin(2, `^SIDECERT CRITICAL: .*web:443`, "web:443") // no usual root signed it

@@ -145,7 +145,11 @@ func (p *project) logs(service string) string {
 
 // container is what `docker inspect` tells of one.
 type container struct {
-	ID    string
+	ID, Name string
+	Config   struct {
+		Image, User string
+		Labels      map[string]string
+	}
 	State struct {
 		Status    string
 		StartedAt time.Time
@@ -156,11 +160,12 @@ type container struct {
 		RestartPolicy  struct{ Name string }
 	}
 	Mounts []struct {
-		Destination, Name string
-		RW                bool
+		Destination, Name, Source string
+		RW                        bool
 	}
 	NetworkSettings struct {
-		Ports map[string][]struct{ HostIP, HostPort string }
+		Ports    map[string][]struct{ HostIP, HostPort string }
+		Networks map[string]struct{ GlobalIPv6Address string }
 	}
 }
 
@@ -173,22 +178,31 @@ func (c container) mount(destination string) (volume string, writable, found boo
 	return "", false, false
 }
 
-func (p *project) inspect(service string) (container, error) {
-	ids, err := p.docker("ps", "--all", "--quiet", "--no-trunc",
-		"--filter", "label=com.docker.compose.project="+p.name, "--filter", "label=com.docker.compose.service="+service)
-	if err != nil {
-		return container{}, err
+// containers are those of a service, or all of the project's where it is "".
+func (p *project) containers(service string) ([]container, error) {
+	args := []string{"ps", "--all", "--quiet", "--no-trunc", "--filter", "label=com.docker.compose.project=" + p.name}
+	if service != "" {
+		args = append(args, "--filter", "label=com.docker.compose.service="+service)
 	}
-	if len(strings.Fields(ids)) != 1 {
-		return container{}, fmt.Errorf("service %s has %d containers, want 1", service, len(strings.Fields(ids)))
+	ids, err := p.docker(args...)
+	if err != nil || strings.TrimSpace(ids) == "" {
+		return nil, err
 	}
-	out, err := p.docker("inspect", strings.TrimSpace(ids))
+	out, err := p.docker(append([]string{"inspect"}, strings.Fields(ids)...)...)
 	if err != nil {
-		return container{}, err
+		return nil, err
 	}
 	var all []container
-	if err := json.Unmarshal([]byte(out), &all); err != nil {
+	return all, json.Unmarshal([]byte(out), &all)
+}
+
+func (p *project) inspect(service string) (container, error) {
+	all, err := p.containers(service)
+	if err != nil {
 		return container{}, err
+	}
+	if len(all) != 1 {
+		return container{}, fmt.Errorf("service %s has %d containers, want 1", service, len(all))
 	}
 	return all[0], nil
 }
@@ -209,6 +223,9 @@ func (p *project) address(service, port string) (string, error) {
 		return "", err
 	}
 	published := c.NetworkSettings.Ports[port+"/tcp"]
+	if high := map[string]string{"80": "8080", "443": "8443"}[port]; len(published) == 0 && high != "" { // of one that is not root
+		published = c.NetworkSettings.Ports[high+"/tcp"]
+	}
 	if len(published) == 0 {
 		return "", fmt.Errorf("%s does not publish port %s: it is %s", service, port, c.State.Status)
 	}
@@ -227,8 +244,13 @@ func (p *project) servedBy(service, domain string) ([]*x509.Certificate, error) 
 	if err != nil {
 		return nil, err
 	}
+	return servedAt(p.t.Context(), addr, domain)
+}
+
+// servedAt is the chain that is shown for a domain at an address.
+func servedAt(ctx context.Context, addr, domain string) ([]*x509.Certificate, error) {
 	dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: 5 * time.Second}, Config: &tls.Config{ServerName: domain, InsecureSkipVerify: true}}
-	conn, err := dialer.DialContext(p.t.Context(), "tcp", addr)
+	conn, err := dialer.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
@@ -310,7 +332,12 @@ func (p *project) eventually(within time.Duration, ask func() error) {
 // get fetches a path from web by http (port 80) or https (port 443), following no redirect.
 func (p *project) get(scheme, path string) (status int, body, location string) {
 	p.t.Helper()
-	addr, err := p.address("web", map[string]string{"http": "80", "https": "443"}[scheme])
+	return p.getFrom("web", scheme, path)
+}
+
+func (p *project) getFrom(service, scheme, path string) (status int, body, location string) {
+	p.t.Helper()
+	addr, err := p.address(service, map[string]string{"http": "80", "https": "443"}[scheme])
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -102,7 +102,7 @@ func hintOf(err error) string {
 		return e.hint
 	}
 	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Sprintf("this process is user %d and may not: run it as the user of the daemon, and see that this user owns what is in CERT_DIR and STATE_DIR", os.Getuid())
+		return fmt.Sprintf("this process is user %d and may not: run it as the user of the daemon; whose the volumes must be, and how they become so, tells the README at \"A web server that is not root?\"", os.Getuid())
 	}
 	return ""
 }

@@ -103,8 +103,7 @@ func (p *parts) lead(ctx context.Context) (io.Closer, error) {
 			say(slog.LevelWarn, "another sidecert keeps this CERT_DIR, standing by",
 				"for other certificates name them in the DOMAINS of that one, or give this one volumes of its own")
 		default:
-			say(slog.LevelError, "CERT_DIR cannot be locked: nothing is ordered or changed until it can",
-				"the volume must be writable and know locks: look at its mount and at the free space", cert.AttrErr, err)
+			say(slog.LevelError, "CERT_DIR cannot be locked: nothing is ordered or changed until it can", p.store.Hint(err), cert.AttrErr, err)
 		}
 		p.beat(p.manager.Health())
 		select {
@@ -116,7 +115,7 @@ func (p *parts) lead(ctx context.Context) (io.Closer, error) {
 }
 
 func (p *parts) lockError(err error) error {
-	return &cert.Error{Op: "lock CERT_DIR", Err: err, Hint: "the volume at " + p.config.CertDir + " must be writable and know locks"}
+	return &cert.Error{Op: "lock CERT_DIR", Err: err, Hint: p.store.Hint(err)}
 }
 
 func (p *parts) lookOnHangup(ctx context.Context, hangup <-chan os.Signal) {

@@ -143,9 +143,17 @@ func zone(environ []string) string {
 }
 
 func openStore(in *invocation, c config.Config) (*store.Store, error) {
+	var webroots []string
+	for _, spec := range c.Specs {
+		for _, name := range spec.Names {
+			webroots = append(webroots, spec.WebrootOf(name))
+		}
+	}
+	slices.Sort(webroots)
 	return store.Open(store.Options{
 		CertDir: c.CertDir, StateDir: c.StateDir, UID: c.FilesUID, GID: c.FilesGID,
-		FilesPerms: c.FilesPerms, FoldersPerms: c.FoldersPerms, Haproxy: slices.Contains(c.ExtraFiles, config.Haproxy), Now: in.now,
+		FilesPerms: c.FilesPerms, FoldersPerms: c.FoldersPerms, Haproxy: slices.Contains(c.ExtraFiles, config.Haproxy),
+		Webroots: slices.Compact(webroots), Now: in.now,
 	})
 }
 

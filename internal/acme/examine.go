@@ -257,7 +257,7 @@ func (all panorama) finding(s sight) cert.Finding {
 		found.Hint = "the web container serves the path, so the address leads to another server, or a router answers in its place to whoever asks from inside: " +
 			"check the DNS and the port forwarding"
 	case s.answered():
-	case s.silence() == barred:
+	case s.silence() == barred, s.silence() == hungUp:
 	case s.silence() == noRoute:
 		found.Level = cert.Unknown
 		found.Hint = "this container has no network for that kind of address: try it from outside"

@@ -16,7 +16,7 @@ const (
 	explainLimit = 10 * time.Second
 	maxExplained = 3
 	// maxExplanation bounds what is added to a hint, in bytes.
-	maxExplanation = 800
+	maxExplanation = 1200
 )
 
 // explain adds to the CA's words what is seen from here of the names that failed. It costs no request to the CA. Whoever ends the
@@ -63,13 +63,19 @@ func fromHere(findings []cert.Finding) string {
 	slices.SortStableFunc(findings, func(a, b cert.Finding) int { return cmp.Compare(b.Level, a.Level) })
 	works, fails := false, false
 	var parts []string
+	said := map[string]bool{}
 	for _, f := range findings {
 		if f.Topic == pathTopic {
 			works = works || f.Level == cert.Fine
 			fails = fails || f.Level > cert.Unknown
 		}
-		if f.Level != cert.Fine {
+		switch {
+		case f.Level == cert.Fine:
+		case said[f.Hint]: // the same over another way
+			parts = append(parts, f.Text)
+		default:
 			parts = append(parts, f.Text+": "+f.Hint)
+			said[f.Hint] = true
 		}
 	}
 	seen := strings.Join(parts, "; ")

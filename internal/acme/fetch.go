@@ -43,7 +43,7 @@ func at(upstreams []string) []way {
 func (p *probe) fetch(ctx context.Context, way way) sight {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	seen := sight{name: p.name, way: way, where: p.where(way)}
+	seen := sight{name: p.name, way: way, where: p.where(way), webroot: p.path}
 	host := p.name
 	if strings.Contains(host, ":") {
 		host = "[" + host + "]"
@@ -55,7 +55,7 @@ func (p *probe) fetch(ctx context.Context, way way) sight {
 		return seen
 	}
 	req.Header.Set("User-Agent", p.agent)
-	resp, err := p.httpClient(way).Do(req)
+	resp, err := p.httpClient(way, &seen).Do(req)
 	if err != nil {
 		p.noteFailure(&seen, err)
 		return seen
@@ -129,9 +129,9 @@ func (p *probe) shown(u *url.URL) string {
 	return clean(strings.ReplaceAll(u.Redacted(), p.token, "…"), 200)
 }
 
-// httpClient verifies no certificate: the CA does not either when it is redirected to https, and the certificate may be the
+// httpClient notes who redirects. It verifies no certificate: the CA does not either when it is redirected to https, and the certificate may be the
 // one that is about to be replaced.
-func (p *probe) httpClient(way way) *http.Client {
+func (p *probe) httpClient(way way, seen *sight) *http.Client {
 	dial := p.dial
 	switch {
 	case way.upstream != "":
@@ -148,6 +148,7 @@ func (p *probe) httpClient(way way) *http.Client {
 			MaxResponseHeaderBytes: 64 << 10,
 		},
 		CheckRedirect: func(req *http.Request, via []*http.Request) error {
+			seen.server = clean(req.Response.Header.Get("Server"), 60)
 			return p.mayFollow(req.URL, len(via), way.upstream)
 		},
 	}

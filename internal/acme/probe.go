@@ -83,6 +83,7 @@ func (i *Issuer) unserved(ctx context.Context, spec cert.Spec, probes []*probe) 
 // probe is a file in the webroot that looks like a challenge's and what came of fetching it.
 type probe struct {
 	name    string
+	path    string // of the webroot
 	token   string
 	webroot *webroot
 	dial    dialer
@@ -99,7 +100,7 @@ func (i *Issuer) newProbe(path, name string) (*probe, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &probe{name: strings.ToLower(name), token: "sidecert-" + rand.Text(), webroot: w, dial: i.dial, agent: i.config.UserAgent, managed: i.config.Managed}
+	p := &probe{name: strings.ToLower(name), path: path, token: "sidecert-" + rand.Text(), webroot: w, dial: i.dial, agent: i.config.UserAgent, managed: i.config.Managed}
 	if err := w.put(p.token, probeContent(p.token)); err != nil {
 		w.close()
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"syscall"
@@ -19,7 +20,10 @@ type sight struct {
 	// status is 0 where nothing answered, and err then says why.
 	status int
 	err    error
+	// server is what it calls itself, in the last answer or redirect.
 	server string
+	// webroot is where the file was put.
+	webroot string
 	// led is the URL that redirects led to; "" if there were none.
 	led string
 	// start is how the answer begins, altered what stands around the file in it.
@@ -35,6 +39,7 @@ const (
 	noRoute    silence = "no route"
 	barred     silence = "barred"
 	unresolved silence = "unresolved"
+	hungUp     silence = "hung up"
 	broken     silence = "broken"
 )
 
@@ -56,6 +61,9 @@ func (s sight) silence() silence {
 	}
 	if errors.Is(s.err, syscall.ENETUNREACH) || errors.Is(s.err, syscall.EADDRNOTAVAIL) {
 		return noRoute
+	}
+	if errors.Is(s.err, io.EOF) || errors.Is(s.err, io.ErrUnexpectedEOF) || errors.Is(s.err, syscall.ECONNRESET) {
+		return hungUp
 	}
 	if timeout, ok := errors.AsType[net.Error](s.err); ok && timeout.Timeout() || errors.Is(s.err, context.DeadlineExceeded) {
 		return timedOut
@@ -83,7 +91,7 @@ func (s sight) hint() string {
 // outline is the text without the first bytes of the answer.
 func (s sight) outline() string {
 	if redirect, ok := errors.AsType[*redirectError](s.err); ok {
-		return s.where + " " + redirect.what
+		return s.where + " " + redirect.what + s.by()
 	}
 	after := ""
 	if s.led != "" {
@@ -94,18 +102,26 @@ func (s sight) outline() string {
 		return s.where + " is served" + after
 	case s.altered != "":
 		return s.where + " is served" + after + ", but " + s.altered
-	case s.status != 0 && s.server != "":
-		return fmt.Sprintf("%s answered %d%s (Server: %s)", s.where, s.status, after, s.server)
 	case s.status != 0:
-		return fmt.Sprintf("%s answered %d%s", s.where, s.status, after)
+		return fmt.Sprintf("%s answered %d%s%s", s.where, s.status, after, s.by())
 	case s.led != "":
 		return s.where + " redirects to " + s.led + ", which fails (" + s.cause() + ")"
 	}
 	return s.where + " did not answer (" + s.cause() + ")"
 }
 
+// by is who answered, as it calls itself.
+func (s sight) by() string {
+	if s.server == "" {
+		return ""
+	}
+	return " (Server: " + s.server + ")"
+}
+
 func (s sight) cause() string {
 	switch s.silence() {
+	case hungUp:
+		return "it closed the connection without an answer"
 	case refused:
 		return "connection refused"
 	case timedOut:
@@ -121,36 +137,39 @@ func (s sight) remedy() string {
 	if s.altered != "" {
 		return "the CA compares it to the byte: have the web server send the files of the webroot volume as they are"
 	}
-	if _, ok := errors.AsType[*redirectError](s.err); ok || s.status == 0 && s.led != "" {
-		return "serve this path before any redirect"
+	if _, ok := errors.AsType[*redirectError](s.err); ok || s.led != "" && s.status != http.StatusUnauthorized {
+		return "serve this path before any redirect" + s.in(redirecting)
 	}
 	if s.status != 0 {
-		return remedyOf(s.status)
+		return s.remedyOfAnswer()
 	}
 	switch s.silence() {
 	case unresolved:
 		return s.name + " cannot be resolved from here: check its A and AAAA records"
 	case barred:
 		return "check the A and AAAA records of " + s.name
+	case hungUp:
+		return "nginx does so by `return 444`, where no server block has " + s.name + " in its server_name: add the name to the one that is meant; " +
+			"else see whether that is a web server that speaks plain HTTP"
 	case broken:
 		return "is it a web server that speaks plain HTTP on port 80?"
 	}
 	return "is the web container running and listening on port 80?"
 }
 
-// remedyOf says what to do about an answer.
-func remedyOf(status int) string {
+// remedyOfAnswer says what to do about an answer that is not the file.
+func (s sight) remedyOfAnswer() string {
 	switch {
-	case status == http.StatusOK:
-		return "another server block or an application answers for this name; serve /.well-known/acme-challenge/ from the webroot volume"
-	case status == http.StatusNotFound:
-		return "mount the webroot volume in the web container too, and serve /.well-known/acme-challenge/ from it in the server block that answers for this name, before any redirect"
-	case status == http.StatusUnauthorized:
-		return "take /.well-known/acme-challenge/ out of the password protection"
-	case status == http.StatusForbidden:
-		return "let the web server read the webroot volume, and allow /.well-known/acme-challenge/ for everyone"
-	case status >= 500:
-		return "the web server passes the path on to something that fails; serve /.well-known/acme-challenge/ from the webroot volume"
+	case s.status == http.StatusOK:
+		return "another server block or an application answers for this name; serve /.well-known/acme-challenge/ from the webroot volume" + s.in(serving)
+	case s.status == http.StatusNotFound:
+		return "mount the webroot volume in the web container too, and serve /.well-known/acme-challenge/ from it in the server block that answers for this name, before any redirect" + s.in(serving)
+	case s.status == http.StatusUnauthorized:
+		return "take /.well-known/acme-challenge/ out of the password protection" + s.in(asking)
+	case s.status == http.StatusForbidden:
+		return "let the web server read the webroot volume, and allow /.well-known/acme-challenge/ for everyone" + s.in(allowing)
+	case s.status >= 500:
+		return "the web server passes the path on to something that fails; serve /.well-known/acme-challenge/ from the webroot volume" + s.in(serving)
 	}
-	return "serve /.well-known/acme-challenge/ from the webroot volume"
+	return "serve /.well-known/acme-challenge/ from the webroot volume" + s.in(serving)
 }

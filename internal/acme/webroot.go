@@ -105,21 +105,37 @@ func fill(file *os.File, content string) error {
 // remove takes a file away, whatever it is now; a link, not what it leads to.
 func (w *webroot) remove(token string) { w.root.Remove(filepath.Join(challengePath, token)) }
 
-// makeFolder makes one folder if it is missing and gives it mode 0755 against the umask. One that is there keeps its mode.
+// makeFolder makes one folder if it is missing and gives it mode 0755 against the umask. One that is there keeps its mode, unless a
+// process that was killed has made it and come no further.
 func makeFolder(root *os.Root, name string) error {
 	err := root.Mkdir(name, 0o755)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
+	there := errors.Is(err, fs.ErrExist)
+	if err != nil && !there {
 		return err
 	}
 	folder, err := openFolder(root, name)
+	if err != nil && there {
+		return nil // whoever put it there may have made it a link, and what comes next says so
+	}
 	if err != nil {
 		return err
 	}
 	defer folder.Close()
+	if there && !halfMade(folder) {
+		return nil
+	}
 	return setMode(folder, 0o755)
+}
+
+// halfMade reports whether a folder is as a strict umask has left it: empty, ours, and closed to everybody else.
+func halfMade(folder *os.File) bool {
+	info, err := folder.Stat()
+	if err != nil || info.Mode().Perm() != 0o700 && info.Mode().Perm() != 0o750 {
+		return false
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	_, empty := folder.ReadDir(1)
+	return ok && int(stat.Uid) == os.Geteuid() && errors.Is(empty, io.EOF)
 }
 
 // setMode undoes the umask.
@@ -231,7 +247,7 @@ func webrootHint(path string, err error) string {
 	case errors.Is(err, syscall.EROFS):
 		return "mount the webroot volume at " + path + " without :ro"
 	case errors.Is(err, fs.ErrPermission):
-		return "let sidecert's user write to " + path
+		return cert.OwnerHint(err, path)
 	case errors.Is(err, syscall.ENOSPC):
 		return "the volume at " + path + " is full"
 	}

@@ -356,6 +356,30 @@ func TestUmaskDoesNotHideChallenges(t *testing.T) {
 	}
 }
 
+// A process that a kill has ended between making a folder and its mode, under a strict umask.
+func TestFolderThatAKillLeftClosedIsOpened(t *testing.T) {
+	for made, names := range map[string][]string{"the webroot": {""}, wellKnown: {"", wellKnown}, challengePath: {"", wellKnown, challengePath}} {
+		webroot := filepath.Join(t.TempDir(), "webroot")
+		for i, name := range names {
+			mode := fs.FileMode(0o755)
+			if i == len(names)-1 {
+				mode = 0o700
+			}
+			if err := os.Mkdir(filepath.Join(webroot, name), mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := putAndSweep(webroot); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"", wellKnown, challengePath} {
+			if info, err := os.Stat(filepath.Join(webroot, name)); err != nil || info.Mode().Perm() != 0o755 {
+				t.Errorf("killed at %s: %q has mode %v (%v), want 755", made, name, info.Mode(), err)
+			}
+		}
+	}
+}
+
 func TestFolderThatWasThereKeepsItsMode(t *testing.T) {
 	webroot := t.TempDir()
 	mkdir(t, filepath.Join(webroot, challengePath))

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"crypto"
 	"errors"
 	"fmt"
@@ -99,8 +100,8 @@ func (s *Store) ownKey(dir string) (crypto.Signer, error) {
 
 func (s *Store) accountError(ca cert.CA, file string, err error) error {
 	return &cert.Error{Op: "read account key", Name: ca.Directory, Kind: cert.KindPerson, Err: err,
-		Hint: fmt.Sprintf("no new account is made while a key file exists: restore %s from a backup (or make it readable), "+
-			"or remove the folder to begin with a new account", file)}
+		Hint: cmp.Or(s.ownerHint(err), fmt.Sprintf("no new account is made while a key file exists: restore %s from a backup (or make it readable), "+
+			"or remove the folder to begin with a new account", file))}
 }
 
 // SaveAccount puts an account on disk; its key only once, twice over. One that certbot keeps stays where it is.

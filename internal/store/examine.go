@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -17,7 +18,7 @@ func (s *Store) Examine() []cert.Finding {
 		variable, dir string
 		fs            FS
 	}{{"CERT_DIR", s.CertDir, s.certs}, {"STATE_DIR", s.StateDir, s.state}} {
-		all = append(all, writable(v.variable, v.dir, v.fs), space(v.variable, v.dir, v.fs))
+		all = append(all, s.writable(v.variable, v.dir, v.fs), space(v.variable, v.dir, v.fs))
 	}
 	if all[0].Level == cert.Fine { // where nothing can be written, nothing can be said of links
 		all = append(all, s.examineLinks())
@@ -27,11 +28,11 @@ func (s *Store) Examine() []cert.Finding {
 	return append(all, s.examineBackup())
 }
 
-func writable(variable, dir string, v FS) cert.Finding {
+func (s *Store) writable(variable, dir string, v FS) cert.Finding {
 	f := cert.Finding{Topic: "volume", About: dir, Text: variable + " can be written and synced."}
 	if err := try(v); err != nil {
 		f.Level, f.Text = cert.Bad, fmt.Sprintf("%s cannot be written: %v.", variable, err)
-		f.Hint = fmt.Sprintf("Make the volume at %s writable and free some space; no certificate is ordered that could not be stored.", dir)
+		f.Hint = cmp.Or(s.ownerHint(err), fmt.Sprintf("Make the volume at %s writable and free some space; no certificate is ordered that could not be stored.", dir))
 	}
 	return f
 }

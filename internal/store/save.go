@@ -93,7 +93,7 @@ func (s *Store) saveError(name string, err error) error {
 		return err
 	}
 	failed := &cert.Error{Op: "store certificate", Name: name, Err: err,
-		Hint: fmt.Sprintf("make sure that the volume at %s is writable and has space; what was served before is untouched", s.CertDir)}
+		Hint: cmp.Or(s.ownerHint(err), fmt.Sprintf("make sure that the volume at %s is writable and has space; what was served before is untouched", s.CertDir))}
 	switch {
 	case errors.Is(err, context.Canceled):
 		failed.Kind = cert.KindInterrupted

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -29,7 +30,9 @@ type Options struct {
 	FilesPerms, FoldersPerms fs.FileMode
 	// Haproxy makes live/NAME/haproxy.pem too.
 	Haproxy bool
-	Now     func() time.Time
+	// Webroots are named where folders belong to somebody else, and not touched here.
+	Webroots []string
+	Now      func() time.Time
 }
 
 // Store is the two volumes. Its methods may be called side by side; those that write to CERT_DIR wait for each other.
@@ -53,14 +56,14 @@ type Store struct {
 
 // Open opens the volumes, which must be folders that exist.
 func Open(o Options) (*Store, error) {
-	certs, err := openVolume("CERT_DIR", o.CertDir)
+	certs, err := o.openVolume("CERT_DIR", o.CertDir)
 	if err != nil {
 		return nil, err
 	}
 	if err := foldersInside(certs, o.CertDir); err != nil {
 		return nil, err
 	}
-	state, err := openVolume("STATE_DIR", o.StateDir)
+	state, err := o.openVolume("STATE_DIR", o.StateDir)
 	if err != nil {
 		return nil, err
 	}
@@ -79,13 +82,13 @@ func orKeep(id int) int {
 	return id
 }
 
-func openVolume(variable, dir string) (FS, error) {
+func (o Options) openVolume(variable, dir string) (FS, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, volumeError(variable, dir, err)
+		return nil, o.volumeError(variable, dir, err)
 	}
 	v, err := OpenDisk(dir)
 	if err != nil {
-		return nil, volumeError(variable, dir, err)
+		return nil, o.volumeError(variable, dir, err)
 	}
 	return v, nil
 }
@@ -108,9 +111,19 @@ func foldersInside(certs FS, dir string) error {
 	return nil
 }
 
-func volumeError(variable, dir string, err error) error {
+func (o Options) volumeError(variable, dir string, err error) error {
 	return &cert.Error{Op: "open " + variable, Err: err,
-		Hint: fmt.Sprintf("%s must be a folder that user %d may write to: check the volume mounted at %s", variable, os.Getuid(), dir)}
+		Hint: cmp.Or(o.ownerHint(err), fmt.Sprintf("%s must be a folder that user %d may write to: check the volume mounted at %s", variable, os.Getuid(), dir))}
+}
+
+// ownerHint names all folders: they were filled by the same user.
+func (o Options) ownerHint(err error) string {
+	return cert.OwnerHint(err, append(append([]string{o.CertDir}, o.Webroots...), o.StateDir)...)
+}
+
+// Hint is what to do where CERT_DIR cannot be changed.
+func (s *Store) Hint(err error) string {
+	return cmp.Or(s.ownerHint(err), "the volume at "+s.CertDir+" must be writable and know locks: look at its mount and at the free space")
 }
 
 // Lead makes this process the one that changes CERT_DIR, until the result is closed or the process ends; ErrLocked when
@@ -174,20 +187,20 @@ func (s *Store) certbotLock(ctx context.Context) (io.Closer, error) {
 // certificate is ordered that could not be stored. What it makes it removes.
 func (s *Store) Try() error {
 	if err := try(s.certs); err != nil {
-		return tryError("CERT_DIR", s.CertDir, err)
+		return s.tryError("CERT_DIR", s.CertDir, err)
 	}
 	if err := try(s.state); err != nil {
-		return tryError("STATE_DIR", s.StateDir, err)
+		return s.tryError("STATE_DIR", s.StateDir, err)
 	}
 	return nil
 }
 
-func tryError(variable, dir string, err error) error {
+func (s *Store) tryError(variable, dir string, err error) error {
 	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
 		return &cert.Error{Op: "try to write to " + variable, Err: err, Hint: "too many files are open: raise the limit (ulimits: nofile in the compose file)"}
 	}
 	return &cert.Error{Op: "try to write to " + variable, Err: err,
-		Hint: fmt.Sprintf("nothing is ordered that could not be stored; make the volume at %s writable and free some space", dir)}
+		Hint: cmp.Or(s.ownerHint(err), fmt.Sprintf("nothing is ordered that could not be stored; make the volume at %s writable and free some space", dir))}
 }
 
 // tryPrefix begins the names of what is made to try a volume. The rest is random: doctor tries beside the daemon.
