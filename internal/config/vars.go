@@ -74,6 +74,8 @@ type vars struct {
 	// project, `PROJECT/SERVICE`, a container name, or `label=KEY[=VALUE]`; ACTION is `auto` (default), `HUP`, `USR1`, `USR2`,
 	// `restart`, or `exec=COMMAND`, which runs to the next newline or `;` and knows no shell. `off`: none, by choice.
 	Reload string `env:"RELOAD"`
+	// Whose labels are heard: `project`, the own one's, `all`, `off`.
+	Discover string `env:"DISCOVER" envDefault:"project"`
 	// ACTION for when the old certificate is still served after the first one; unset does nothing more.
 	ReloadFallback string `env:"RELOAD_FALLBACK"`
 	// Where a TLS handshake proves the reload: `auto` dials each target, `[CERT=]HOST:PORT`, several separated by commas, dials
@@ -111,6 +113,9 @@ type vars struct {
 	DockerAPIVersion string `env:"DOCKER_API_VERSION"`
 	// The own Compose project, where sidecert cannot find its own container to read it from.
 	ComposeProjectName string `env:"COMPOSE_PROJECT_NAME"`
+	// Where `sidecert socket-proxy` listens: `unix:///PATH`, or `tcp://HOST:PORT` for everybody in its networks. It reads this one,
+	// `RELOAD`, `DISCOVER`, the `DOCKER_…` of the engine, `COMPOSE_PROJECT_NAME`, `LOG_LEVEL` and `LOG_FORMAT`.
+	SocketProxyListen string `env:"SOCKET_PROXY_LISTEN" envDefault:"unix:///run/sidecert/docker.sock"`
 }
 
 // certVars are the variables of one certificate, CERT_n_….
@@ -144,7 +149,7 @@ func (c certVars) variable(name string) string { return fmt.Sprintf("CERT_%d_%s"
 
 // notYet are variables whose feature this version does not have.
 var notYet = []string{
-	"EXTRA_FILES", "NOTIFY_URLS", "NOTIFY_URLS_FILE", "NOTIFY_ON", "HEARTBEAT_URL", "HEARTBEAT_URL_FILE", "LISTEN", "DISCOVER",
+	"EXTRA_FILES", "NOTIFY_URLS", "NOTIFY_URLS_FILE", "NOTIFY_ON", "HEARTBEAT_URL", "HEARTBEAT_URL_FILE", "LISTEN",
 }
 
 // fill puts texts, by name, into a struct of text fields. Only the reflection over our own structs can fail in it.
