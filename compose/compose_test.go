@@ -19,6 +19,7 @@ var servers = []struct {
 }{
 	{"nginx", "cannot load certificate", "(SIGHUP) received, reconfiguring"},
 	{"httpd", "does not exist or is empty", "SIGUSR1 received.  Doing graceful restart"},
+	{"socket-proxy", "cannot load certificate", "(SIGHUP) received, reconfiguring"},
 }
 
 func TestDomainIsAskedFor(t *testing.T) {
@@ -44,6 +45,9 @@ func TestSiteIsServedAfterFirstStart(t *testing.T) {
 			checkRedirect(t, p)
 			checkChallengePath(t, p)
 			checkHardening(t, p)
+			if server.name == "socket-proxy" {
+				checkSocketProxy(t, p)
+			}
 			checkRestarts(t, p, server.reloaded)
 			if chain, err := p.served(); err != nil || !chain[0].Equal(leaf) {
 				t.Errorf("after all this another certificate is served (%v)", err)
@@ -150,6 +154,51 @@ func checkHardening(t *testing.T, p *project) {
 	}
 	if !found {
 		t.Error("sidecert's state is on no volume")
+	}
+}
+
+// checkSocketProxy looks at who has the engine's socket, and at what is left of it for sidecert.
+func checkSocketProxy(t *testing.T, p *project) {
+	t.Helper()
+	proxy, sidecert := p.mustInspect("socket-proxy"), p.mustInspect("sidecert")
+	if _, _, found := proxy.mount("/var/run/docker.sock"); !found || !proxy.HostConfig.ReadonlyRootfs || proxy.HostConfig.NetworkMode != "none" || len(proxy.HostConfig.CapAdd) > 0 {
+		t.Errorf("the proxy is %+v, want the socket, and nothing else", proxy)
+	}
+	for _, m := range sidecert.Mounts {
+		if strings.Contains(m.Destination, "docker.sock") || m.Destination == "/run/sidecert" && m.RW {
+			t.Errorf("sidecert mounts %+v, want the proxy's socket only, read-only", m)
+		}
+	}
+	status, err := p.docker("run", "--rm", "--network=none", "--pid=container:"+proxy.ID, "nginx:1", "grep", "-E", "^(CapEff|CapBnd|NoNewPrivs)", "/proc/1/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1"} {
+		if !strings.Contains(status, want) {
+			t.Errorf("the proxy's process has %q, want %q in it", status, want)
+		}
+	}
+	// Its findings about DNS and the CA are the test's network's; those about the engine are the proxy's.
+	found, _ := run(t.Context(), p.environ, p.command("exec", "-T", "sidecert", "sidecert", "doctor")...)
+	for _, want := range []string{"A socket proxy answers", "POST /containers/{id}/exec", "mounts what it should"} {
+		if !strings.Contains(found, want) {
+			t.Errorf("doctor does not say %q through the proxy:\n%s", want, found)
+		}
+	}
+	if _, err := p.docker("kill", proxy.ID); err != nil { // its socket stays behind
+		t.Fatal(err)
+	}
+	if _, err := p.docker("start", proxy.ID); err != nil {
+		t.Fatal(err)
+	}
+	p.eventually(30*time.Second, func() error {
+		if health := p.mustInspect("socket-proxy").State.Health.Status; health != "healthy" {
+			return fmt.Errorf("the proxy is %s after it was killed and started", health)
+		}
+		return nil
+	})
+	if log := p.logs("socket-proxy"); strings.Contains(log, "level=WARN") || strings.Contains(log, "level=ERROR") || !strings.Contains(log, `msg="container told"`) {
+		t.Errorf("the proxy's log has warnings, or no reload:\n%s", log)
 	}
 }
 
