@@ -37,6 +37,11 @@ shows it. For the containers that its own RELOAD names, or labels of sidecert ma
 		for _, n := range notices {
 			log.Log(ctx, n.Level, n.Text, "variable", n.Variable)
 		}
+		for _, t := range c.Targets {
+			if t.Action.Kind == cert.ActionExec && !socketproxy.Allows(t.Action.Command) {
+				log.Warn("command is not let through", "target", t.String(), cert.AttrAction, t.Action.String(), cert.AttrHint, "let sidecert tell it by a signal or restart, or leave the socket proxy out")
+			}
+		}
 		engine, err := docker.New(engineAt(c.Docker))
 		if err != nil {
 			return err

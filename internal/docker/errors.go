@@ -104,6 +104,8 @@ func (e *Engine) Advice(err error) string {
 	}
 	info, statErr := os.Stat(socket)
 	switch {
+	case errors.Is(statErr, fs.ErrNotExist) && e.host != client.DefaultDockerHost:
+		return fmt.Sprintf("there is no %s here: mount it (volumes: [%s:%s]); if a socket proxy makes it, mount the volume of both and see that the proxy runs", socket, socket, socket)
 	case errors.Is(statErr, fs.ErrNotExist):
 		return fmt.Sprintf("there is no %s here: mount it (volumes: [%s:%s]), or set DOCKER_HOST to a socket proxy", socket, socket, socket)
 	case statErr != nil:
@@ -113,5 +115,5 @@ func (e *Engine) Advice(err error) string {
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Sprintf("%s belongs to group %d, which sidecert is not in: add group_add: [\"%d\"] to its service", socket, info.Sys().(*syscall.Stat_t).Gid, info.Sys().(*syscall.Stat_t).Gid)
 	}
-	return fmt.Sprintf("%s is there but nobody answers: see that the Docker engine runs", socket)
+	return fmt.Sprintf("%s is there but nobody answers: see that the Docker engine runs, or the socket proxy whose it is", socket)
 }

@@ -66,8 +66,8 @@ const (
 	readLimit, writeLimit = 5 * time.Second, 10 * time.Second
 	// idleLimit is how long a connection is kept that asks nothing.
 	idleLimit = time.Minute
-	// chooseLimit is how long the engine may take to tell which containers there are.
-	chooseLimit = 5 * time.Second
+	// answerLimit is how long the engine may take to answer a ping, or to tell which containers there are.
+	answerLimit = 5 * time.Second
 )
 
 // New returns a Proxy. It touches nothing.
@@ -181,7 +181,7 @@ type scope struct {
 }
 
 func (p *Proxy) scope(ctx context.Context) (scope, error) {
-	ctx, cancel := context.WithTimeout(ctx, chooseLimit)
+	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
 	own, allowed, err := p.choose(ctx)
 	return scope{own, allowed}, err
@@ -235,6 +235,8 @@ func (p *Proxy) absent(c call, there docker.Container) {
 }
 
 func (p *Proxy) ping(ctx context.Context, w http.ResponseWriter, method string) error {
+	ctx, cancel := context.WithTimeout(ctx, answerLimit)
+	defer cancel()
 	version, err := p.engine.Ping(ctx)
 	if err != nil {
 		return err
