@@ -74,7 +74,7 @@ type vars struct {
 	// project, `PROJECT/SERVICE`, a container name, or `label=KEY[=VALUE]`; ACTION is `auto` (default), `HUP`, `USR1`, `USR2`,
 	// `restart`, or `exec=COMMAND`, which runs to the next newline or `;` and knows no shell. `off`: none, by choice.
 	Reload string `env:"RELOAD"`
-	// Whose labels are heard: `project`, the own one's, `all`, `off`.
+	// Whose labels are heard by `sidecert socket-proxy`: `project`, the own one's, `all`, `off`.
 	Discover string `env:"DISCOVER" envDefault:"project"`
 	// ACTION for when the old certificate is still served after the first one; unset does nothing more.
 	ReloadFallback string `env:"RELOAD_FALLBACK"`
