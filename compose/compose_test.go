@@ -15,6 +15,7 @@ const domain = "site.example.test"
 var servers = []server{
 	{"nginx", "cannot load certificate", "(SIGHUP) received, reconfiguring", "web", nil},
 	{"httpd", "does not exist or is empty", "SIGUSR1 received.  Doing graceful restart", "web", nil},
+	{"socket-proxy", "cannot load certificate", "(SIGHUP) received, reconfiguring", "web", nil},
 	{"haproxy", "unable to stat SSL certificate", "Reloading HAProxy", "files", []string{"<BADREQ>", "SSL handshake"}},
 }
 
@@ -52,6 +53,9 @@ func TestSiteIsServedAfterFirstStart(t *testing.T) {
 			checkChallengePath(t, p, server)
 			checkHardening(t, p)
 			checkWeb(t, p, server)
+			if server.name == "socket-proxy" {
+				checkSocketProxy(t, p)
+			}
 			checkRestarts(t, p, server)
 			if chain, err := p.served(); err != nil || !chain[0].Equal(leaf) {
 				t.Errorf("after all this another certificate is served (%v)", err)
@@ -139,6 +143,42 @@ func checkWeb(t *testing.T, p *project, server server) {
 		if m.Source == sidecert.source("/etc/letsencrypt") || m.Source == sidecert.source("/var/lib/sidecert") {
 			t.Errorf("%s has what it does not need: %s", challenges.Name, m.Destination)
 		}
+	}
+}
+
+// checkSocketProxy looks at who has the engine's socket, and at what is left of it for sidecert.
+func checkSocketProxy(t *testing.T, p *project) {
+	t.Helper()
+	proxy, sidecert := p.mustInspect("socket-proxy"), p.mustInspect("sidecert")
+	if _, _, found := proxy.mount("/var/run/docker.sock"); !found || proxy.HostConfig.NetworkMode != "none" {
+		t.Errorf("the proxy is %+v, want the socket, and nothing else", proxy)
+	}
+	for _, m := range sidecert.Mounts {
+		if strings.Contains(m.Destination, "docker.sock") || m.Destination == "/run/sidecert" && m.RW {
+			t.Errorf("sidecert mounts %+v, want the proxy's socket only, read-only", m)
+		}
+	}
+	// Its findings about DNS and the CA are the test's network's; those about the engine are the proxy's.
+	found, _ := run(t.Context(), p.environ, p.command("exec", "-T", "sidecert", "sidecert", "doctor")...)
+	for _, want := range []string{"A socket proxy answers", "POST /containers/{id}/exec", "mounts what it should"} {
+		if !strings.Contains(found, want) {
+			t.Errorf("doctor does not say %q through the proxy:\n%s", want, found)
+		}
+	}
+	if _, err := p.docker("kill", proxy.ID); err != nil { // its socket stays behind
+		t.Fatal(err)
+	}
+	if _, err := p.docker("start", proxy.ID); err != nil {
+		t.Fatal(err)
+	}
+	p.eventually(30*time.Second, func() error {
+		if health := p.mustInspect("socket-proxy").State.Health.Status; health != "healthy" {
+			return fmt.Errorf("the proxy is %s after it was killed and started", health)
+		}
+		return nil
+	})
+	if log := p.logs("socket-proxy"); strings.Contains(log, "level=WARN") || strings.Contains(log, "level=ERROR") || !strings.Contains(log, `msg="container told"`) {
+		t.Errorf("the proxy's log has warnings, or no reload:\n%s", log)
 	}
 }
 

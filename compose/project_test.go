@@ -153,9 +153,11 @@ type container struct {
 	State struct {
 		Status    string
 		StartedAt time.Time
+		Health    struct{ Status string }
 	}
 	HostConfig struct {
 		ReadonlyRootfs bool
+		NetworkMode    string
 		CapAdd         []string
 		RestartPolicy  struct{ Name string }
 	}

@@ -56,7 +56,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		runCommand, certificatesCommand, renewCommand, doctorCommand, historyCommand, checkCommand,
-		revokeCommand, deleteCommand, accountCommand, healthcheckCommand, versionCommand, helpCommand,
+		revokeCommand, deleteCommand, accountCommand, healthcheckCommand, socketProxyCommand, versionCommand, helpCommand,
 	}
 }
 

@@ -82,14 +82,14 @@ type memory interface {
 // outward makes the parts that look outside.
 func outward(in *invocation, c config.Config, m memory) (*parts, error) {
 	p := &parts{config: c, watchers: &watchers{to: in.stderr}}
-	p.log = logger(p.watchers, c)
+	p.log = logger(p.watchers, c.LogLevel, c.LogFormat)
 	var err error
-	p.engine, err = docker.New(docker.Config{Host: c.Docker.Host, APIVersion: c.Docker.APIVersion, CertPath: c.Docker.CertPath, TLSVerify: c.Docker.TLSVerify})
+	p.engine, err = docker.New(engineAt(c.Docker))
 	if err != nil {
 		return nil, err
 	}
 	p.web = reload.New(reload.Config{
-		Engine: p.engine, Project: c.Project, Hears: reload.Hears(c.Discover), Memory: m, CertDir: c.CertDir, StateDir: c.StateDir, Now: in.now, Log: p.log,
+		Engine: p.engine, Project: c.Project, Discover: reload.Discover(c.Discover), Memory: m, CertDir: c.CertDir, StateDir: c.StateDir, Now: in.now, Log: p.log,
 	})
 	p.issuer = acme.New(acme.Config{
 		Accounts: m, Preflight: acme.PreflightMode(c.Preflight), Upstreams: p.web.Upstreams, Managed: p.managed,
@@ -178,8 +178,8 @@ func (p *parts) beat(h renewal.Health) {
 }
 
 // logger writes what a person reads in `docker logs`: times to the second, errors as text.
-func logger(w io.Writer, c config.Config) *slog.Logger {
-	options := &slog.HandlerOptions{Level: c.LogLevel, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+func logger(w io.Writer, level slog.Level, format string) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Value.Kind() == slog.KindTime {
 			t := a.Value.Time()
 			if a.Key != slog.TimeKey { // the line's own time is in TZ, all others in UTC as certificates have them
@@ -192,7 +192,7 @@ func logger(w io.Writer, c config.Config) *slog.Logger {
 		}
 		return a
 	}}
-	if c.LogFormat == "json" {
+	if format == "json" {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
 	return slog.New(slog.NewTextHandler(w, options))

@@ -111,17 +111,12 @@ func (p *parser) settings(v vars) Config {
 		Preflight:      Preflight(p.choice("PREFLIGHT", v.Preflight, "warn", "enforce", "off")),
 		ExpiryWarning:  p.expiry("EXPIRY_WARNING", v.ExpiryWarning),
 		ExpiryCritical: p.expiry("EXPIRY_CRITICAL", v.ExpiryCritical),
-		LogFormat:      p.choice("LOG_FORMAT", v.LogFormat, "text", "json"),
+		LogFormat:      p.logFormat(v),
 		Docker:         p.docker(v),
 		Project:        p.project(v.ComposeProjectName),
-		Discover:       Discover(p.choice("DISCOVER", v.Discover, "project", "all", "off")),
+		Discover:       p.discover(v),
 	}
-	c.LogLevel = map[string]slog.Level{
-		"debug": slog.LevelDebug,
-		"info":  slog.LevelInfo,
-		"warn":  slog.LevelWarn,
-		"error": slog.LevelError,
-	}[p.choice("LOG_LEVEL", v.LogLevel, "info", "debug", "warn", "error")]
+	c.LogLevel = p.logLevel(v)
 	if v.FilesUID != "" {
 		c.FilesUID = p.id("FILES_UID", v.FilesUID, -1)
 	}
@@ -130,6 +125,19 @@ func (p *parser) settings(v vars) Config {
 	}
 	p.uselessGroup(v, c)
 	return c
+}
+
+func (p *parser) logFormat(v vars) string {
+	return p.choice("LOG_FORMAT", v.LogFormat, "text", "json")
+}
+
+func (p *parser) logLevel(v vars) slog.Level {
+	return map[string]slog.Level{
+		"debug": slog.LevelDebug,
+		"info":  slog.LevelInfo,
+		"warn":  slog.LevelWarn,
+		"error": slog.LevelError,
+	}[p.choice("LOG_LEVEL", v.LogLevel, "info", "debug", "warn", "error")]
 }
 
 // uselessGroup warns of a group that the mode shuts out, as far as the mode is known.

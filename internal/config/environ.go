@@ -27,6 +27,20 @@ var certVariable = regexp.MustCompile(`^CERT_([0-9]+)_(.+)$`)
 func (p *parser) read(environ []string) vars {
 	all := names(environ)
 	ours := vocabulary()
+	texts := p.texts(all, ours)
+	p.answer(all, ours)
+
+	var v vars
+	numbers := p.numbers(texts)
+	fill(&v, dense(texts, numbers))
+	for i, number := range numbers {
+		v.Certs[i].number = number
+	}
+	return v
+}
+
+// texts are the values, cleaned, of the variables that are ours and set.
+func (p *parser) texts(all map[string]string, ours words) map[string]string {
 	texts := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		bare := strings.TrimPrefix(name, byteOrderMark)
@@ -39,15 +53,7 @@ func (p *parser) read(environ []string) vars {
 		}
 	}
 	maps.DeleteFunc(texts, func(_, text string) bool { return text == "" })
-	p.answer(all, ours)
-
-	var v vars
-	numbers := p.numbers(texts)
-	fill(&v, dense(texts, numbers))
-	for i, number := range numbers {
-		v.Certs[i].number = number
-	}
-	return v
+	return texts
 }
 
 // names splits an environment into names and values. As with os.Getenv, the first of two counts.

@@ -22,6 +22,10 @@ const (
 	DiscoverOff     Discover = "off"
 )
 
+func (p *parser) discover(v vars) Discover {
+	return Discover(p.choice("DISCOVER", v.Discover, string(DiscoverProject), string(DiscoverAll), string(DiscoverOff)))
+}
+
 // labels are all that mean something.
 var labels = words{
 	cert.LabelReload: true, cert.LabelDomains: true, cert.LabelKeyType: true, cert.LabelProfile: true, cert.LabelWebroot: true, cert.LabelVerify: true,

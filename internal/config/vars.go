@@ -118,6 +118,9 @@ type vars struct {
 	Discover string `env:"DISCOVER" envDefault:"project"`
 	// The own Compose project, where sidecert cannot find its own container to read it from.
 	ComposeProjectName string `env:"COMPOSE_PROJECT_NAME"`
+	// Where `sidecert socket-proxy` listens: `unix:///PATH`, or `tcp://HOST:PORT` for everybody in its networks. It reads this one,
+	// `RELOAD`, `DISCOVER`, the `DOCKER_…` of the engine, `COMPOSE_PROJECT_NAME`, `LOG_LEVEL` and `LOG_FORMAT`.
+	SocketProxyListen string `env:"SOCKET_PROXY_LISTEN" envDefault:"unix:///run/sidecert/docker.sock"`
 }
 
 // certVars are the variables of one certificate, CERT_n_….

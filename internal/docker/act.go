@@ -23,8 +23,13 @@ func (e *Engine) Kill(ctx context.Context, nameOrID, signal string) error {
 
 // Restart stops and starts a container, or starts one that is stopped. No error means that it was started, not that it still runs.
 func (e *Engine) Restart(ctx context.Context, nameOrID string) error {
-	seconds := int(stopTimeout / time.Second)
-	return e.call(ctx, stopTimeout+30*time.Second, "POST /containers/{id}/restart", func(ctx context.Context, api *client.Client) error {
+	return e.RestartWithin(ctx, nameOrID, stopTimeout)
+}
+
+// RestartWithin is Restart with a time of one's own, in whole seconds, for the container to end by itself.
+func (e *Engine) RestartWithin(ctx context.Context, nameOrID string, limit time.Duration) error {
+	seconds := int(limit / time.Second)
+	return e.call(ctx, limit+30*time.Second, "POST /containers/{id}/restart", func(ctx context.Context, api *client.Client) error {
 		return api.ContainerRestart(ctx, nameOrID, container.StopOptions{Timeout: &seconds})
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"github.com/docker/docker/client"
 	"io"
 	"io/fs"
 	"net/http"
@@ -38,6 +39,8 @@ func (e *Engine) Advice(err error) string {
 	}
 	info, statErr := os.Stat(socket)
 	switch {
+	case errors.Is(statErr, fs.ErrNotExist) && e.host != client.DefaultDockerHost:
+		return fmt.Sprintf("there is no %s here: mount it (volumes: [%s:%s]); if a socket proxy makes it, mount the volume of both and see that the proxy runs", socket, socket, socket)
 	case errors.Is(statErr, fs.ErrNotExist):
 		return fmt.Sprintf("there is no %s here: mount it (volumes: [%s:%s]), or set DOCKER_HOST to a socket proxy", socket, socket, socket)
 	case statErr != nil:

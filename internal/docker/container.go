@@ -17,23 +17,27 @@ import (
 
 // Compose's labels, and the beginning of ours.
 const (
-	labelProject = "com.docker.compose.project"
-	labelService = "com.docker.compose.service"
-	labelOneOff  = "com.docker.compose.oneoff"
-	labelOwn     = "sidecert."
+	LabelProject = "com.docker.compose.project"
+	LabelService = "com.docker.compose.service"
+	LabelOneOff  = "com.docker.compose.oneoff"
+	LabelOwn     = "sidecert."
 )
 
 // Container is one as Inspect shows it. List leaves Command, EnvNames, RestartPolicy, StopSignal, NetworkOf and Mounts empty, and of
 // State knows the status only.
 type Container struct {
-	ID      string
-	Name    string // without the API's slash
-	Image   string // as it was asked for: "nginx:1-alpine"
+	ID    string
+	Name  string // without the API's slash
+	Image string // as it was asked for: "nginx:1-alpine"
+	// ImageID is the image itself, whatever bears its name meanwhile.
+	ImageID string
 	Command []string
 	// EnvNames are the names of the environment's variables. Their values, passwords among them, are not kept.
 	EnvNames []string
 	// Project and Service are Compose's; empty for a container that Compose did not make.
 	Project, Service string
+	// OneOff says that "docker compose run" has made it for a single command.
+	OneOff bool
 	// Labels are those that begin with "sidecert.". Others, passwords of basic auth among them, are not kept.
 	Labels map[string]string
 	State  State
@@ -104,10 +108,10 @@ type Filter struct {
 func (e *Engine) List(ctx context.Context, f Filter) ([]Container, error) {
 	args := filters.NewArgs()
 	if f.Project != "" {
-		args.Add("label", labelProject+"="+f.Project)
+		args.Add("label", LabelProject+"="+f.Project)
 	}
 	if f.Service != "" {
-		args.Add("label", labelService+"="+f.Service)
+		args.Add("label", LabelService+"="+f.Service)
 	}
 	if f.Label != "" {
 		args.Add("label", f.Label)
@@ -122,7 +126,7 @@ func (e *Engine) List(ctx context.Context, f Filter) ([]Container, error) {
 	}
 	var out []Container
 	for _, s := range listed {
-		if strings.EqualFold(s.Labels[labelOneOff], "true") || len(s.Names) == 0 {
+		if oneOff(s.Labels) || len(s.Names) == 0 {
 			continue
 		}
 		out = append(out, ofSummary(s))
@@ -149,7 +153,7 @@ func (e *Engine) Inspect(ctx context.Context, nameOrID string) (Container, error
 
 func ofSummary(s container.Summary) Container {
 	c := Container{
-		ID: s.ID, Name: bareName(s.Names), Image: s.Image, Project: s.Labels[labelProject], Service: s.Labels[labelService],
+		ID: s.ID, Name: bareName(s.Names), Image: s.Image, ImageID: s.ImageID, Project: s.Labels[LabelProject], Service: s.Labels[LabelService],
 		Labels: ownLabels(s.Labels), State: State{Status: s.State}, HostNetwork: s.HostConfig.NetworkMode == "host",
 	}
 	if s.NetworkSettings != nil {
@@ -164,11 +168,13 @@ func ofSummary(s container.Summary) Container {
 	return c
 }
 
+func oneOff(labels map[string]string) bool { return strings.EqualFold(labels[LabelOneOff], "true") }
+
 // ownLabels are those that are meant for us; nil if there are none.
 func ownLabels(all map[string]string) map[string]string {
 	var own map[string]string
 	for key, value := range all {
-		if strings.HasPrefix(key, labelOwn) {
+		if strings.HasPrefix(key, LabelOwn) {
 			if own == nil {
 				own = map[string]string{}
 			}
@@ -192,7 +198,7 @@ func bareName(names []string) string {
 func ofInspect(r container.InspectResponse) Container {
 	var c Container
 	if base := r.ContainerJSONBase; base != nil {
-		c.ID, c.Name = base.ID, strings.TrimPrefix(base.Name, "/")
+		c.ID, c.Name, c.ImageID = base.ID, strings.TrimPrefix(base.Name, "/"), base.Image
 		c.Command = append([]string{base.Path}, base.Args...)
 		if s := base.State; s != nil {
 			started, _ := time.Parse(time.RFC3339Nano, s.StartedAt)
@@ -211,7 +217,8 @@ func ofInspect(r container.InspectResponse) Container {
 	c.Mounts = mountsOf(r)
 	if config := r.Config; config != nil {
 		c.Image, c.StopSignal = config.Image, config.StopSignal
-		c.Project, c.Service, c.Labels = config.Labels[labelProject], config.Labels[labelService], ownLabels(config.Labels)
+		c.Project, c.Service, c.Labels = config.Labels[LabelProject], config.Labels[LabelService], ownLabels(config.Labels)
+		c.OneOff = oneOff(config.Labels)
 		for _, v := range config.Env {
 			name, _, _ := strings.Cut(v, "=")
 			c.EnvNames = append(c.EnvNames, name)

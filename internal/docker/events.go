@@ -72,6 +72,6 @@ func eventOf(m events.Message, at time.Time) Event {
 	of := m.Actor.Attributes
 	return Event{
 		Action: string(m.Action), ID: m.Actor.ID, Name: of["name"], At: at,
-		Project: of[labelProject], Service: of[labelService], Labels: ownLabels(of),
+		Project: of[LabelProject], Service: of[LabelService], Labels: ownLabels(of),
 	}
 }

@@ -194,6 +194,27 @@ func TestContainerThatAPersonStoppedIsNotStarted(t *testing.T) {
 	b.wantDeeds(t, "kill p-web-1 HUP")
 }
 
+func TestContainerThatAPersonStopsSoonAfterASignalIsNotStarted(t *testing.T) {
+	b := newBench(t)
+	b.pace.grace = time.Second // as it is; the event comes within
+	b.settle = time.Minute
+	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
+	id := b.engine.Add(newSite(t, v1).nginx("web"))
+	_, listens := b.watched(t)
+	listens(1)
+	b.onSignal(func() {
+		b.engine.Stop(id, 0)
+		b.engine.Tell("stop", "p-web-1")
+	})
+	kept := []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))}
+	for range 2 { // during the watch, and by the look after it
+		if o := one(t, b.Look(t.Context(), kept), "a.test", "p-web-1"); o.Class != cert.Unseen || o.Err != nil {
+			t.Errorf("outcome %+v, want it unseen and no failure", o)
+		}
+	}
+	b.wantDeeds(t, "kill p-web-1 HUP")
+}
+
 func TestRestartThatTheContainerDoesNotSurviveIsReported(t *testing.T) {
 	b := newBench(t)
 	v1, v2 := issue(t, "a.test"), issue(t, "a.test")

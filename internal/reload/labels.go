@@ -10,41 +10,59 @@ import (
 	"github.com/sidecert/sidecert/internal/docker"
 )
 
+// Discover says whose labels make a web container ours.
+type Discover string
+
+const (
+	DiscoverProject Discover = "project"
+	DiscoverAll     Discover = "all"
+	DiscoverOff     Discover = "off"
+)
+
 // Labelled returns the containers, running or not, that bear labels of ours and are heard: those of our own project, or of all. Where
 // nobody may be asked, or our own project is not known, there are none; an error means that the engine does not answer.
 func (r *Reloader) Labelled(ctx context.Context) ([]cert.Labelled, error) {
-	if r.engine == nil || r.hears == HearNobody {
+	if r.engine == nil || r.hears == DiscoverOff {
 		return nil, nil
 	}
-	filters := []docker.Filter{{Label: cert.LabelReload}, {Label: cert.LabelDomains}}
-	if r.hears != HearAll {
-		finder, err := r.finder(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if finder.project == "" {
-			return nil, nil
-		}
-		for i := range filters {
-			filters[i].Project = finder.project
-		}
+	finder, err := r.finder(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list, err := finder.labelled(ctx, r.hears)
+	if errors.Is(err, docker.ErrForbidden) {
+		r.log.Debug("labels of containers not read", cert.AttrErr, err)
+		return nil, nil
 	}
 	var all []cert.Labelled
-	for _, filter := range filters {
-		list, err := r.engine.List(ctx, filter)
-		if errors.Is(err, docker.ErrForbidden) {
-			r.log.Debug("labels of containers not read", cert.AttrErr, err)
-			return nil, nil
-		}
+	for _, c := range list {
+		all = append(all, cert.Labelled{Container: c.Name, Project: c.Project, Service: c.Service, Labels: c.Labels})
+	}
+	return all, err
+}
+
+// labelled returns the containers that labels of ours mark, in the order of their names. Where our own project is not known, only "all"
+// finds any.
+func (f *finder) labelled(ctx context.Context, d Discover) ([]docker.Container, error) {
+	if d == DiscoverOff || d == DiscoverProject && f.project == "" {
+		return nil, nil
+	}
+	filter := docker.Filter{Project: f.project}
+	if d == DiscoverAll {
+		filter.Project = ""
+	}
+	var all []docker.Container
+	for _, filter.Label = range []string{cert.LabelReload, cert.LabelDomains} {
+		list, err := f.engine.List(ctx, filter)
 		if err != nil {
 			return nil, err
 		}
 		for _, c := range list {
-			if !slices.ContainsFunc(all, func(l cert.Labelled) bool { return l.Container == c.Name }) {
-				all = append(all, cert.Labelled{Container: c.Name, Project: c.Project, Service: c.Service, Labels: c.Labels})
+			if !slices.ContainsFunc(all, func(o docker.Container) bool { return o.ID == c.ID }) {
+				all = append(all, c)
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b cert.Labelled) int { return strings.Compare(a.Container, b.Container) })
+	slices.SortFunc(all, func(a, b docker.Container) int { return strings.Compare(a.Name, b.Name) })
 	return all, nil
 }

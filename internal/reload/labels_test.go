@@ -18,10 +18,10 @@ func TestLabelsOfOtherProjectsAreHeardOnlyIfAllAre(t *testing.T) {
 	} {
 		b.engine.Add(c)
 	}
-	for hears, want := range map[Hears][]string{
-		HearProject: {"p-app-1", "p-web-1"},
-		HearAll:     {"p-app-1", "p-web-1", "q-web-1", "stranger"},
-		HearNobody:  nil,
+	for hears, want := range map[Discover][]string{
+		DiscoverProject: {"p-app-1", "p-web-1"},
+		DiscoverAll:     {"p-app-1", "p-web-1", "q-web-1", "stranger"},
+		DiscoverOff:     nil,
 	} {
 		b.hears = hears
 		all, err := b.Labelled(t.Context())
@@ -43,7 +43,7 @@ func TestLabelsOfOtherProjectsAreHeardOnlyIfAllAre(t *testing.T) {
 
 func TestLabelsAreAnErrorOnlyWhereTheEngineDoesNotAnswer(t *testing.T) {
 	b := newBench(t)
-	b.hears = HearProject
+	b.hears = DiscoverProject
 	b.engine.Forbid("GET /containers/json")
 	if all, err := b.Labelled(t.Context()); len(all) > 0 || err != nil {
 		t.Errorf("behind a proxy that lists nothing: %v, %v, want neither", all, err)

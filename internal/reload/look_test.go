@@ -180,6 +180,19 @@ func TestContainerThatServesOnlyOurOtherCertificateIsLeftInPeace(t *testing.T) {
 	}
 }
 
+func TestServerThatRefusesANameIsSparedWhereAnotherServesIt(t *testing.T) {
+	b := newBench(t)
+	v := issue(t, "a.test")
+	b.engine.Add(newSite(t, v).nginx("web"))
+	b.engine.Add(newSite(t, cert.Bundle{}).nginx("other"))
+	k := keep("a.test", []cert.Bundle{v}, auto("web"), auto("other"))
+	l := b.Look(t.Context(), []cert.Kept{k})
+	if o := one(t, l, "a.test", "p-other-1"); o.Class != cert.Foreign || o.Err != nil {
+		t.Errorf("outcome %+v, want it foreign and left in peace", o)
+	}
+	b.wantDeeds(t)
+}
+
 func TestUnseenContainerIsToldOnceAndReported(t *testing.T) {
 	b := newBench(t)
 	b.hopeless()

@@ -36,15 +36,6 @@ type Engine interface {
 	Advice(err error) string
 }
 
-// Hears says whose labels are heard.
-type Hears string
-
-const (
-	HearProject Hears = "project" // those of our own project
-	HearAll     Hears = "all"
-	HearNobody  Hears = "off"
-)
-
 // Config is what a Reloader works with.
 type Config struct {
 	// Engine may be nil: then no container is told anything, and only endpoints are looked at.
@@ -52,8 +43,8 @@ type Config struct {
 	// Project is our own Compose project where our own container cannot tell.
 	Project string
 	Memory  Memory
-	// Hears says whose labels are heard, and in which projects a label that RELOAD names is looked for.
-	Hears Hears
+	// Discover says whose labels are heard, and in which projects a label that RELOAD names is looked for.
+	Discover Discover
 	// CertDir and StateDir are our volumes' folders, for Examine.
 	CertDir, StateDir string
 	// Now is the wall clock; nil is time.Now.
@@ -65,7 +56,7 @@ type Config struct {
 type Reloader struct {
 	engine  Engine
 	project string
-	hears   Hears
+	hears   Discover
 	memory  Memory
 	certs   string // CERT_DIR
 	private string // STATE_DIR
@@ -77,6 +68,7 @@ type Reloader struct {
 	pending map[string]time.Time // since when something has been waited for, by what it is
 	own     string               // our project as the last look knew it
 	targets []cert.Target        // of the last look
+	stops   map[string]time.Time // when somebody stopped a container, by its ID, as the engine's events tell
 }
 
 // pace is how long things are waited for.
@@ -113,11 +105,11 @@ func New(c Config) *Reloader {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Reloader{
-		engine: c.Engine, project: c.Project, own: c.Project, hears: c.Hears, memory: c.Memory, certs: c.CertDir, private: c.StateDir, now: c.Now, log: c.Log,
+		engine: c.Engine, project: c.Project, own: c.Project, hears: c.Discover, memory: c.Memory, certs: c.CertDir, private: c.StateDir, now: c.Now, log: c.Log,
 		pace: pace{
 			handshake: 5 * time.Second, settle: 10 * time.Second, poll: 200 * time.Millisecond, boot: time.Minute,
 			grace: time.Second, calm: 10 * time.Second,
 		},
-		pending: map[string]time.Time{},
+		pending: map[string]time.Time{}, stops: map[string]time.Time{},
 	}
 }

@@ -37,7 +37,7 @@ type finder struct {
 
 // finder returns an error only if the engine does not answer.
 func (r *Reloader) finder(ctx context.Context) (*finder, error) {
-	f := &finder{engine: r.engine, project: r.project, all: r.hears == HearAll}
+	f := &finder{engine: r.engine, project: r.project, all: r.hears == DiscoverAll}
 	self, err := r.engine.Self(ctx)
 	switch {
 	case err == nil:

@@ -124,6 +124,9 @@ func (s *site) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error)
 	if !ok {
 		b = s.serve[""]
 	}
+	if len(b.Chain) == 0 {
+		return nil, nil // answered by the alert unrecognized_name
+	}
 	c := &tls.Certificate{PrivateKey: b.Key}
 	for _, x := range b.Chain {
 		c.Certificate = append(c.Certificate, x.Raw)

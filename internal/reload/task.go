@@ -75,7 +75,7 @@ func (t *task) stop() {
 // mend starts a container that ended at our signal while we were not there to see it: the engine takes a signal for a stop by
 // hand, so that nobody else starts it.
 func (t *task) mend(ctx context.Context) {
-	if !t.stopped {
+	if !t.stopped || t.r.stoppedByHand(t.ID) {
 		return
 	}
 	for _, v := range t.views {
@@ -299,7 +299,7 @@ func (t *task) ended(ctx context.Context, started time.Time) (bool, docker.State
 func (t *task) over(ctx context.Context, views []*view, a cert.Action, now docker.State) {
 	t.stop()
 	switch {
-	case now.Status == "": // removed: its successor is found by the next look
+	case now.Status == "", t.r.stoppedByHand(t.ID) && !now.Running(): // removed or stopped by somebody: the next look finds what there is then
 		for _, v := range views {
 			v.told, v.err = false, nil
 		}

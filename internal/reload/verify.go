@@ -82,6 +82,9 @@ func (r *Reloader) seePlace(ctx context.Context, k cert.Kept, p place, kept []ce
 }
 
 func classify(k cert.Kept, kept []cert.Kept, name string, a answer) sight {
+	if a.refused {
+		return sight{class: cert.Foreign, other: true, err: a.err}
+	}
 	s := sight{class: k.Lineage.Classify(a.leaf), err: a.err}
 	s.bare = s.class == cert.Current && a.alone && len(k.Lineage.Chain) > 1
 	if s.class != cert.Foreign {
@@ -111,7 +114,9 @@ type answer struct {
 	leaf *x509.Certificate
 	// alone says that no other certificate came with it.
 	alone bool
-	err   error
+	// refused says that the server has no such name, as nginx with ssl_reject_handshake has it.
+	refused bool
+	err     error
 }
 
 // connect takes the first of a place's addresses that answers.
@@ -151,10 +156,14 @@ func (r *Reloader) handshake(ctx context.Context, conn net.Conn, name string) an
 	})
 	err := client.HandshakeContext(ctx)
 	if a.leaf == nil {
+		a.refused = err != nil && strings.HasSuffix(err.Error(), alertUnknownName)
 		a.err = fmt.Errorf("TLS handshake for %s with %s: %w", name, conn.RemoteAddr(), err)
 	}
 	return a
 }
+
+// alertUnknownName is how crypto/tls spells a server's alert unrecognized_name(112), RFC 6066 §3.
+const alertUnknownName = "tls: unrecognized name"
 
 // each does something with every item, at most limit at a time, and returns when all is done.
 func each[T any](limit int, items []T, do func(T)) {

@@ -11,8 +11,11 @@ import (
 	"github.com/sidecert/sidecert/internal/docker"
 )
 
-// awaited are the events after which a container may serve something else, or ask for something.
-var awaited = []string{"start", "unpause", "rename", "destroy"}
+// awaited are the events after which a container may serve something else, or ask for something, and the stop by hand, which is no
+// death by a signal of ours.
+var awaited = []string{"start", "unpause", "rename", "destroy", eventStop}
+
+const eventStop = "stop"
 
 const (
 	// gather is how long events are gathered before somebody is called: a project that comes up starts many containers.
@@ -72,7 +75,8 @@ func (r *Reloader) Watch(ctx context.Context, changed func()) error {
 			first = false
 		}, func(e docker.Event) {
 			last = e.At
-			if r.concerns(e) {
+			r.noteStop(e)
+			if e.Action != eventStop && r.concerns(e) {
 				ring()
 			}
 		})
@@ -96,18 +100,41 @@ func (r *Reloader) Watch(ctx context.Context, changed func()) error {
 	}
 }
 
+// maxStops bounds what is remembered of other people's stops.
+const maxStops = 1000
+
+func (r *Reloader) noteStop(e docker.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e.Action != eventStop {
+		delete(r.stops, e.ID)
+		return
+	}
+	if len(r.stops) >= maxStops {
+		clear(r.stops)
+	}
+	r.stops[e.ID] = e.At
+}
+
+// stoppedByHand reports whether somebody has told the engine to stop a container, as far as events are heard.
+func (r *Reloader) stoppedByHand(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.stops[id].IsZero()
+}
+
 // concerns reports whether an event may be about a target, or about labels that are heard.
 func (r *Reloader) concerns(e docker.Event) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	own := r.own != "" && e.Project == r.own
-	if own || e.Labels != nil && r.hears == HearAll {
+	if own || e.Labels != nil && r.hears == DiscoverAll {
 		return true
 	}
 	return slices.ContainsFunc(r.targets, func(t cert.Target) bool {
 		switch {
 		case t.Label != "":
-			return r.hears == HearAll
+			return r.hears == DiscoverAll
 		case t.Project != "":
 			return t.Project == e.Project && t.Word == e.Service
 		}
