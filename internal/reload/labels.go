@@ -19,8 +19,11 @@ const (
 	DiscoverOff     Discover = "off"
 )
 
-// Labelled returns the containers, running or not, that bear labels of ours and are heard: those of our own project, or of all. Where
-// nobody may be asked, or our own project is not known, there are none; an error means that the engine does not answer.
+// errUnheard says that labels cannot be heard, which is something else than that there are none.
+var errUnheard = errors.New("our own Compose project is not known")
+
+// Labelled returns the containers, running or not, that bear labels of ours and are heard: those of our own project, or of all. An error
+// means that it is not known which those are: the engine does not answer, a socket proxy lists none, or our own project is not known.
 func (r *Reloader) Labelled(ctx context.Context) ([]cert.Labelled, error) {
 	if r.engine == nil || r.hears == DiscoverOff {
 		return nil, nil
@@ -29,16 +32,18 @@ func (r *Reloader) Labelled(ctx context.Context) ([]cert.Labelled, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.hears == DiscoverProject && finder.project == "" {
+		return nil, errUnheard
+	}
 	list, err := finder.labelled(ctx, r.hears)
-	if errors.Is(err, docker.ErrForbidden) {
-		r.log.Debug("labels of containers not read", cert.AttrErr, err)
-		return nil, nil
+	if err != nil {
+		return nil, err
 	}
 	var all []cert.Labelled
 	for _, c := range list {
 		all = append(all, cert.Labelled{Container: c.Name, Project: c.Project, Service: c.Service, Labels: c.Labels})
 	}
-	return all, err
+	return all, nil
 }
 
 // labelled returns the containers that labels of ours mark, in the order of their names. Where our own project is not known, only "all"

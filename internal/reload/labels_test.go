@@ -41,15 +41,17 @@ func TestLabelsOfOtherProjectsAreHeardOnlyIfAllAre(t *testing.T) {
 	}
 }
 
-func TestLabelsAreAnErrorOnlyWhereTheEngineDoesNotAnswer(t *testing.T) {
-	b := newBench(t)
-	b.hears = DiscoverProject
-	b.engine.Forbid("GET /containers/json")
-	if all, err := b.Labelled(t.Context()); len(all) > 0 || err != nil {
-		t.Errorf("behind a proxy that lists nothing: %v, %v, want neither", all, err)
-	}
-	b.engine.Close()
-	if _, err := b.Labelled(t.Context()); err == nil {
-		t.Error("an engine that has gone is no error")
+func TestLabelsThatCannotBeHeardAreNotTakenForNone(t *testing.T) {
+	for name, spoil := range map[string]func(*bench){
+		"a proxy that lists nothing": func(b *bench) { b.engine.Forbid("GET /containers/json") },
+		"an engine that has gone":    func(b *bench) { b.engine.Close() },
+		"no project of our own":      func(b *bench) { b.project = "" },
+	} {
+		b := newBench(t)
+		b.hears = DiscoverProject
+		spoil(b)
+		if all, err := b.Labelled(t.Context()); err == nil {
+			t.Errorf("%s: Labelled() = %v without an error", name, all)
+		}
 	}
 }

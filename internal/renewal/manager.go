@@ -56,7 +56,7 @@ type Config struct {
 	Issuer   Issuer
 	Reloader Reloader
 	Hooks    Hooks
-	// Discover asks which containers bear labels of ours; nil where nobody is heard. An error means that the engine does not answer.
+	// Discover asks which containers bear labels of ours; nil where nobody is heard. An error means that it is not known.
 	Discover func(ctx context.Context) ([]cert.Labelled, error)
 	// EnforcePreflight holds an order whose challenge path is not served, in place of a warning.
 	EnforcePreflight bool
