@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -177,6 +178,51 @@ func TestContainerThatServesOnlyOurOtherCertificateIsLeftInPeace(t *testing.T) {
 	b.wantDeeds(t, "kill p-two-1 HUP")
 	if !l.Next.IsZero() {
 		t.Errorf("next = %v, want nothing pending", l.Next)
+	}
+}
+
+func TestTenSitesOfTwoServersLeadToOneSignalEachAndNoAlarm(t *testing.T) {
+	b := newBench(t)
+	var before, after []cert.Bundle
+	for i := range 10 {
+		name := fmt.Sprintf("%d.test", i)
+		before, after = append(before, issue(t, name)), append(after, issue(t, name))
+	}
+	web, shop := newSite(t, before[0]), newSite(t, before[9]) // each shows one of its own to who asks for a strange name
+	serve := func(s *site, of []cert.Bundle, from, to int) {
+		for i := from; i < to; i++ {
+			s.set(fmt.Sprintf("%d.test", i), of[i])
+		}
+		s.set("", of[to-1])
+	}
+	serve(web, before, 0, 3)
+	serve(shop, before, 3, 10)
+	id := b.engine.Add(web.nginx("web"))
+	b.engine.Add(shop.nginx("shop"))
+	b.engine.OnKill(func(told, _ string) {
+		if told == id {
+			serve(web, after, 0, 3)
+		} else {
+			serve(shop, after, 3, 10)
+		}
+	})
+	var kept, renewed []cert.Kept
+	for i := range 10 {
+		name := fmt.Sprintf("%d.test", i)
+		kept = append(kept, keep(name, []cert.Bundle{before[i]}, auto("web"), auto("shop")))
+		renewed = append(renewed, keep(name, []cert.Bundle{before[i], after[i]}, auto("web"), auto("shop")))
+	}
+	for _, all := range [][]cert.Kept{kept, renewed, renewed} {
+		for _, o := range b.Look(t.Context(), all).Outcomes {
+			if o.Err != nil || o.Class == cert.Stale {
+				t.Errorf("outcome %+v, want nothing to complain of", o)
+			}
+		}
+	}
+	told := b.told()
+	slices.Sort(told)
+	if want := []string{"kill p-shop-1 HUP", "kill p-web-1 HUP"}; !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
 	}
 }
 
