@@ -28,9 +28,9 @@ type Labelled struct {
 // Target is the container, with all the replicas of its service, as RELOAD would name it.
 func (l Labelled) Target() Target {
 	if l.Project == "" || l.Service == "" {
-		return Target{Word: l.Container}
+		return Target{Word: l.Container, Labelled: true}
 	}
-	return Target{Project: l.Project, Word: l.Service}
+	return Target{Project: l.Project, Word: l.Service, Labelled: true}
 }
 
 // Key is one for all replicas of a service.

@@ -23,6 +23,8 @@ type Target struct {
 	// Label is KEY or KEY=VALUE and stands instead of Word.
 	Label  string
 	Action Action
+	// Labelled says that its own label made it a target: where it has gone, nobody is missed.
+	Labelled bool
 	// Port is where it serves TLS inside; 0 leaves it to the port that it publishes as 443, else 443.
 	Port int
 }

@@ -433,7 +433,7 @@ func (p *parser) nobodyTold(v vars, drafts []*draft) {
 // uselessRoots warns of roots that no CA in use is asked with. That of an adopted certificate may be.
 func (p *parser) uselessRoots(g general, drafts []*draft) {
 	ownCA := func(d *draft) bool { return !cert.Public(d.spec.CA.Directory) }
-	if g.roots != "" && !p.adopting && !slices.ContainsFunc(drafts, ownCA) {
+	if g.roots != "" && !p.adopting && !ownCA(&draft{spec: g.spec}) && !slices.ContainsFunc(drafts, ownCA) {
 		p.warn("ACME_CA_BUNDLE", "ACME_CA_BUNDLE does nothing, since it is for a CA of your own: is ACME_CA missing? For a proxy that opens HTTPS, SSL_CERT_FILE names the roots")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/sidecert/sidecert/internal/cert"
 	"github.com/sidecert/sidecert/internal/docker/dockertest"
 )
 
@@ -53,5 +54,18 @@ func TestLabelsThatCannotBeHeardAreNotTakenForNone(t *testing.T) {
 		if all, err := b.Labelled(t.Context()); err == nil {
 			t.Errorf("%s: Labelled() = %v without an error", name, all)
 		}
+	}
+}
+
+func TestTargetByLabelThatHasGoneIsNotMissed(t *testing.T) {
+	b := newBench(t)
+	v := issue(t, "a.test")
+	gone := cert.Labelled{Container: "q-web-1", Project: "q", Service: "web"}.Target()
+	if l := b.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v}, gone)}); len(l.Outcomes) > 0 || l.Err != nil {
+		t.Errorf("look %+v, want nothing said", l)
+	}
+	gone.Labelled = false
+	if o := one(t, b.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v}, gone)}), "a.test", "q/web"); o.Err == nil {
+		t.Error("a target that a person has named and that is not there is not reported")
 	}
 }

@@ -139,7 +139,7 @@ func (l *look) find(ctx context.Context) {
 				l.unreachable(a.err, l.r.engine.Advice(a.err))
 				return
 			}
-			if a.err != nil {
+			if a.err != nil && !t.Labelled {
 				l.missing(k, t, a.err)
 			}
 			for _, f := range a.all {
