@@ -189,6 +189,7 @@ services:
 
 // Some harden their images so. nginx's workers are another user, and read the challenge.
 func TestUmaskOfTheContainerHidesNothing(t *testing.T) {
+	t.Parallel()
 	requireDocker(t)
 	if err := images(); err != nil {
 		t.Fatalf("build images: %v", err)

@@ -39,10 +39,11 @@ func TestDomainIsAskedFor(t *testing.T) {
 	}
 }
 
-// Not in parallel: it tells how long the first certificate took.
 func TestSiteIsServedAfterFirstStart(t *testing.T) {
+	t.Parallel()
 	for _, server := range servers {
 		t.Run(server.name, func(t *testing.T) {
+			t.Parallel()
 			p := newProject(t, domain, server.name+".yaml", "testdata/pebble.yaml")
 			p.compose("up", "--detach")
 			leaf := p.awaitCertificate(30 * time.Second)
