@@ -46,7 +46,7 @@ shows it. For the containers that its own RELOAD names, or labels of sidecert ma
 		if err != nil {
 			return err
 		}
-		web := reload.New(reload.Config{Engine: engine, Project: c.Project, Log: log})
+		web := reload.New(reload.Config{Engine: engine, Project: c.Project, Discover: reload.Discover(c.Discover), Log: log})
 		p := socketproxy.New(socketproxy.Config{
 			Engine: engine, Labels: labelsOf(c.Targets), Log: log,
 			Select: func(ctx context.Context) (docker.Container, []docker.Container, error) {

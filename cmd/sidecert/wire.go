@@ -113,7 +113,7 @@ func wishes(in *invocation, c config.Config) cert.Wishes {
 			return err == nil && info.IsDir() && (!in.world.InContainer || in.world.Mounted(webroot))
 		},
 	}
-	if c.Discover != config.DiscoverOff {
+	if c.Hears {
 		w.Labels = c.Labels
 	}
 	return w

@@ -1,6 +1,10 @@
 package cert
 
-import "time"
+import (
+	"maps"
+	"slices"
+	"time"
+)
 
 // The labels by which a container asks for something, and what each asks for.
 const (
@@ -18,11 +22,43 @@ const (
 type Labelled struct {
 	Container string `json:"container"`
 	// Project and Service are Compose's; empty where Compose did not make the container.
-	Project string            `json:"project,omitempty"`
-	Service string            `json:"service,omitempty"`
-	Labels  map[string]string `json:"labels"`
-	// SeenAt is when the engine last showed it.
-	SeenAt time.Time `json:"seen_at"`
+	Project string `json:"project,omitempty"`
+	Service string `json:"service,omitempty"`
+	// Labels are ours, each at most MaxLabel bytes and one, so that it is seen to be too long; of those that mean nothing the names.
+	Labels map[string]string `json:"labels"`
+	// Since is when it was first seen: of two who ask for the same name, the first one is heard. GoneSince is when an engine that answered
+	// first did not show it any more.
+	Since     time.Time `json:"since"`
+	GoneSince time.Time `json:"gone_since,omitzero"`
+	// Changed are when its labels were others than before, in the last day.
+	Changed []time.Time `json:"changed,omitempty"`
+}
+
+const (
+	// MaxLabel is how long a label may be, in bytes: the names of a hundred certificates.
+	MaxLabel = 8 << 10
+	// maxUnknown is how many labels that mean nothing are told of.
+	maxUnknown = 5
+)
+
+var labels = []string{LabelReload, LabelDomains, LabelKeyType, LabelProfile, LabelWebroot, LabelVerify}
+
+// Bounded keeps of labels what is worth remembering.
+func Bounded(all map[string]string) map[string]string {
+	kept := map[string]string{}
+	for _, label := range labels {
+		if text, ok := all[label]; ok {
+			kept[label] = text[:min(len(text), MaxLabel+1)]
+		}
+	}
+	unknown := 0
+	for _, label := range slices.Sorted(maps.Keys(all)) {
+		if _, known := kept[label]; !known && unknown < maxUnknown && len(label) <= 100 {
+			kept[label] = ""
+			unknown++
+		}
+	}
+	return kept
 }
 
 // Target is the container, with all the replicas of its service, as RELOAD would name it.
@@ -38,7 +74,8 @@ func (l Labelled) Key() string { return l.Target().String() }
 
 // Asked is what containers ask for by their labels.
 type Asked struct {
-	// Specs are certificates, Targets web containers to be told of those that the environment names and those that are adopted.
+	// Specs are certificates, Targets web containers to be told of those that the environment names and those that are adopted: those that
+	// ask for no certificate of their own.
 	Specs   []Spec
 	Targets []Target
 	// Doubts are labels that do nothing, or not what they say.
@@ -51,13 +88,13 @@ func (w Wishes) With(all []Labelled) (Wishes, []Doubt) {
 		return w, nil
 	}
 	asked := w.Labels(all)
-	specs := make([]Spec, 0, len(w.Specs)+len(asked.Specs))
+	specs := make([]Spec, 0, len(w.Specs))
 	for _, s := range w.Specs {
 		specs = append(specs, s.toldTo(asked.Targets))
 	}
 	general := w.General
 	w.General = func(lineage string) Spec { return general(lineage).toldTo(asked.Targets) }
-	w.Specs = append(specs, asked.Specs...)
+	w.Specs, w.Asked = specs, asked.Specs
 	return w, asked.Doubts
 }
 

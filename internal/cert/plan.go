@@ -17,8 +17,9 @@ type Wishes struct {
 	General func(lineage string) Spec
 	// Mounted reports whether a webroot that certbot used is there for us too.
 	Mounted func(webroot string) bool
-	// Labels reads what containers ask for; nil where nobody is heard.
+	// Labels reads what containers ask for; nil where nobody is heard. Asked are the certificates among that.
 	Labels func([]Labelled) Asked
+	Asked  []Spec
 }
 
 // Wish is one certificate that is kept, and the lineage that it is kept in.
@@ -27,6 +28,8 @@ type Wish struct {
 	Lineage string
 	// Adopted says that certbot made it and nobody has configured it.
 	Adopted bool
+	// Asked says that a container asks for it by label.
+	Asked bool
 	// Doubts are what was taken otherwise than certbot's conf says.
 	Doubts []Doubt
 }
@@ -46,6 +49,11 @@ func (w Wishes) Plan(lineages []Lineage) (plan []Wish, left map[string]string) {
 	for i, spec := range w.Specs {
 		plan = append(plan, w.settle(spec, byName[names[i]], Wish{Lineage: names[i]}))
 	}
+	asked, _ := w.askedFor(lineages, names)
+	for _, wish := range asked {
+		names = append(names, wish.Lineage)
+		plan = append(plan, w.settle(wish.Spec, byName[wish.Lineage], wish))
+	}
 	if !w.Adopt {
 		return plan, left
 	}
@@ -63,6 +71,31 @@ func (w Wishes) Plan(lineages []Lineage) (plan []Wish, left map[string]string) {
 		plan = append(plan, w.settle(spec, l, Wish{Lineage: name, Adopted: true}))
 	}
 	return plan, left
+}
+
+// askedFor matches what containers ask for with what the environment's certificates, whose names are taken, leave over. A label gets no
+// lineage of somebody else's: one that has a certificate must have a name in common with what is asked for.
+func (w Wishes) askedFor(lineages []Lineage, taken []string) (wishes []Wish, refused []Doubt) {
+	rest := slices.DeleteFunc(slices.Clone(lineages), func(l Lineage) bool { return slices.Contains(taken, l.Name) })
+	for i, name := range Match(w.Asked, rest) {
+		spec := w.Asked[i]
+		stored := slices.IndexFunc(lineages, func(l Lineage) bool { return l.Name == name && l.Issued() })
+		if slices.Contains(taken, name) || stored >= 0 && !overlap(lineages[stored].Names(), spec.Names) {
+			refused = append(refused, Doubt{
+				fmt.Sprintf("label asks for %s under the name %s, which another certificate has, and is not heard", strings.Join(spec.Names, ","), name),
+				fmt.Sprintf("give it another name in the label: %.20s-2=%s", name, strings.Join(spec.Names, ",")),
+			})
+			continue
+		}
+		wishes = append(wishes, Wish{Spec: spec, Lineage: name, Asked: true})
+	}
+	return wishes, refused
+}
+
+// Refused are the certificates that containers ask for and do not get.
+func (w Wishes) Refused(lineages []Lineage) []Doubt {
+	_, refused := w.askedFor(lineages, Match(w.Specs, lineages))
+	return refused
 }
 
 // leftToCertbot says why a lineage of certbot's cannot be kept, "" if it can.

@@ -22,9 +22,9 @@ func TestCertbotsDirectoryNeedsNoDomains(t *testing.T) {
 	}{
 		{"as it comes", "RELOAD=web", ""},
 		{"elsewhere", "CERT_DIR=/srv/certs", "" +
-			"DOMAINS is not set, nor is CERT_0_DOMAINS, nor has certbot made anything in CERT_DIR; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org, or mount certbot's directory at /srv/certs"},
+			"DOMAINS is not set, nor is CERT_0_DOMAINS, nor has certbot made anything in CERT_DIR, nor is there an engine to read labels from; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org, or mount certbot's directory at /srv/certs"},
 		{"not wanted", "ADOPT=Off", "" +
-			"DOMAINS is not set, nor is CERT_0_DOMAINS, and ADOPT is off; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org"},
+			"DOMAINS is not set, nor is CERT_0_DOMAINS, and ADOPT is off, nor is there an engine to read labels from; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org"},
 		{"names that are none", "DOMAINS=;", "" +
 			`DOMAINS: ";" names nothing; write e.g. DOMAINS=example.org,www.example.org`},
 		{"a CA that asks for a binding", "ACME_CA=zerossl", "" +

@@ -48,8 +48,9 @@ type Config struct {
 	Docker    Docker
 	// Project stands in for our own Compose project where our own container cannot be found; may be empty.
 	Project string
-	// Discover says whose labels are heard, by Labels.
+	// Discover says whose labels are heard, by Labels; Hears that there is an engine to hear them from, or was.
 	Discover Discover
+	Hears    bool
 
 	// endpoints are those of VERIFY, for VerifyFor.
 	endpoints []endpoint
@@ -85,6 +86,7 @@ func Parse(environ []string, world World) (Config, []Notice, error) {
 	v := p.read(environ)
 
 	c := p.settings(v)
+	c.Hears = p.hears(v)
 	p.adopting = c.Adopt && p.adoptable(v)
 	g := p.general(v)
 	drafts := p.drafts(v, g)

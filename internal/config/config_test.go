@@ -172,7 +172,7 @@ func TestEveryVariableActs(t *testing.T) {
 		LogLevel:  slog.LevelWarn,
 		LogFormat: "json",
 		Docker:    Docker{Host: "tcp://proxy:2375", TLSVerify: true, CertPath: "/keys", APIVersion: "1.41"},
-		Project:   "shop", Discover: DiscoverAll,
+		Project:   "shop", Discover: DiscoverAll, Hears: true,
 	}
 	if len(c.Specs) != len(want.Specs) {
 		t.Fatalf("Parse() gave %d certificates, want %d", len(c.Specs), len(want.Specs))
@@ -286,7 +286,7 @@ func TestMistakesLeaveTheRestUsable(t *testing.T) {
 		t.Fatal("Parse() found no mistake")
 	}
 	want := defaults()
-	want.StateDir = "/srv/state"
+	want.StateDir, want.Hears = "/srv/state", true // DOCKER_HOST was set by somebody
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("Parse() with mistakes =\n%+v\nwant what is right and the defaults\n%+v", c, want)
 	}
@@ -306,7 +306,7 @@ func TestInAContainerFoldersMustBeOnVolumes(t *testing.T) {
 			"STATE_DIR: \"/var/lib/sidecert\" is on no volume, so the account key is lost with the container; add `- state:/var/lib/sidecert` under `volumes:` of sidecert\n" +
 			"WEBROOT: \"/var/www/certbot\" is on no volume, so the web container cannot serve it; add `- webroot:/var/www/certbot` under `volumes:` of sidecert and of the web container"},
 		{"no certificate", []string{"CERT_DIR=/mounted/certs", "STATE_DIR=/mounted/state"}, "" +
-			"DOMAINS is not set, nor is CERT_0_DOMAINS, nor has certbot made anything in CERT_DIR; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org, or mount certbot's directory at /mounted/certs\n" +
+			"DOMAINS is not set, nor is CERT_0_DOMAINS, nor has certbot made anything in CERT_DIR, nor is there an engine to read labels from; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org, or mount certbot's directory at /mounted/certs\n" +
 			"WEBROOT: \"/var/www/certbot\" is on no volume, so the web container cannot serve it; add `- webroot:/var/www/certbot` under `volumes:` of sidecert and of the web container"},
 		{"webroots of one's own", []string{"CERT_DIR=/mounted/certs", "STATE_DIR=/mounted/state", "CERT_0_DOMAINS=a.example", "CERT_0_WEBROOT=/srv/a,a.example=/srv/b"}, "" +
 			"CERT_0_WEBROOT: \"/srv/a\" is on no volume, so the web container cannot serve it; add `- srv-a:/srv/a` under `volumes:` of sidecert and of the web container\n" +
@@ -342,6 +342,7 @@ func testWorld() World {
 		Mounted:   func(string) bool { panic("asked for mounts outside of a container") },
 		Adoptable: func(string) bool { return false },
 		Engine:    func(string) bool { return false },
+		Remembers: func(string) bool { return false },
 		ReadFile: func(path string) ([]byte, error) {
 			if text, ok := files[path]; ok {
 				return []byte(text), nil

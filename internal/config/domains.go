@@ -70,15 +70,25 @@ func (p *parser) nothing(v vars) {
 	switch {
 	case p.adopting, p.hears(v):
 	case isFalse(v.Adopt):
-		p.missing("DOMAINS", "is not set, nor is CERT_0_DOMAINS, and ADOPT is off; %s", example)
+		p.missing("DOMAINS", "is not set, nor is CERT_0_DOMAINS, and ADOPT is off%s; %s", p.deaf(v), example)
 	default:
-		p.missing("DOMAINS", "is not set, nor is CERT_0_DOMAINS, nor has certbot made anything in CERT_DIR; %s, or mount certbot's directory at %s", example, shorten(v.CertDir))
+		p.missing("DOMAINS", "is not set, nor is CERT_0_DOMAINS, nor has certbot made anything in CERT_DIR%s; %s, or mount certbot's directory at %s", p.deaf(v), example, shorten(v.CertDir))
 	}
+}
+
+// deaf says, in a sentence about what is missing, that no label can be read either.
+func (p *parser) deaf(v vars) string {
+	if strings.EqualFold(v.Discover, string(DiscoverOff)) {
+		return ""
+	}
+	return ", nor is there an engine to read labels from"
 }
 
 // hears reports whether containers may ask for certificates by label.
 func (p *parser) hears(v vars) bool {
-	return !strings.EqualFold(v.Discover, string(DiscoverOff)) && p.world.Engine(v.DockerHost)
+	state, _ := cleanPath(v.StateDir)
+	return !strings.EqualFold(v.Discover, string(DiscoverOff)) &&
+		(p.world.Engine(v.DockerHost) || v.DockerHost != defaultOf("DOCKER_HOST") || p.world.Remembers(state))
 }
 
 // adoptable reports whether certbot has left something in CERT_DIR. Of one that is wrong folders tells.

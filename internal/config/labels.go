@@ -38,26 +38,30 @@ var webrootLabel = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}$`)
 // environment says of the same certificate stands.
 func (c Config) Labels(all []cert.Labelled) cert.Asked {
 	r := &labelReader{c: c, p: &parser{}, taken: slices.Clone(c.Specs)}
-	for _, l := range onePerService(all) {
-		r.target(l)
+	// Who came first goes before, so that nobody takes away what another one has.
+	all = slices.SortedFunc(slices.Values(all), func(a, b cert.Labelled) int {
+		return cmp.Or(a.Since.Compare(b.Since), strings.Compare(a.Key(), b.Key()))
+	})
+	for _, l := range all {
+		if r.bounded(l) {
+			r.target(l)
+		}
 	}
-	for _, l := range onePerService(all) {
+	for _, l := range all {
 		r.certificates(l)
 	}
 	return r.asked
 }
 
-// onePerService leaves one of the replicas that a service has, in a fixed order.
-func onePerService(all []cert.Labelled) []cert.Labelled {
-	byKey := map[string]cert.Labelled{}
-	for _, l := range slices.SortedFunc(slices.Values(all), func(a, b cert.Labelled) int { return strings.Compare(a.Container, b.Container) }) {
-		byKey[l.Key()] = l
+// bounded reports whether no label is too long.
+func (r *labelReader) bounded(l cert.Labelled) bool {
+	for _, label := range slices.Sorted(maps.Keys(l.Labels)) {
+		if len(l.Labels[label]) > cert.MaxLabel {
+			r.doubt(l, label, fmt.Sprintf("is longer than %d KiB, so that the container is not heard", cert.MaxLabel>>10), "share its names out over several containers, or write them in DOMAINS")
+			return false
+		}
 	}
-	var out []cert.Labelled
-	for _, key := range slices.Sorted(maps.Keys(byKey)) {
-		out = append(out, byKey[key])
-	}
-	return out
+	return true
 }
 
 type labelReader struct {
@@ -90,12 +94,21 @@ func (r *labelReader) target(l cert.Labelled) {
 			r.doubt(l, label, "is unknown and does nothing", "there are "+strings.Join(slices.Sorted(maps.Keys(labels)), ", "))
 		}
 	}
+	port := 0
+	if text := strings.TrimSpace(l.Labels[cert.LabelVerify]); text != "" {
+		n, err := strconv.ParseUint(text, 10, 16)
+		if err != nil || n == 0 {
+			r.doubt(l, cert.LabelVerify, "is no port and does nothing", "write the one on which the container itself serves TLS, e.g. 8443")
+		}
+		port = int(n)
+	}
 	text, ok := l.Labels[cert.LabelReload]
 	text = strings.TrimSpace(text)
 	if !ok || strings.EqualFold(text, "off") {
 		return
 	}
 	t := l.Target()
+	t.Port = port
 	var err error
 	t.Action, err = parseAction(cmp.Or(text, "auto"))
 	switch {
@@ -106,24 +119,27 @@ func (r *labelReader) target(l cert.Labelled) {
 		r.doubt(l, cert.LabelReload, "asks for a command, which is never taken from a label; it is told by auto", "write the command in RELOAD, in sidecert's own environment")
 		t.Action = cert.Action{Kind: cert.ActionAuto}
 	}
-	if port := strings.TrimSpace(l.Labels[cert.LabelVerify]); port != "" {
-		n, err := strconv.ParseUint(port, 10, 16)
-		if err != nil || n == 0 {
-			r.doubt(l, cert.LabelVerify, "is no port and does nothing", "write the one on which the container itself serves TLS, e.g. 8443")
-		}
-		t.Port = int(n)
-	}
 	if r.targets == nil {
 		r.targets = map[string][]cert.Target{}
 	}
-	r.targets[l.Project] = append(r.targets[l.Project], t)
-	r.asked.Targets = append(r.asked.Targets, t)
+	r.targets[l.Project] = added(r.targets[l.Project], t)
+	if _, asks := l.Labels[cert.LabelDomains]; !asks { // one that asks for certificates means those
+		r.asked.Targets = added(r.asked.Targets, t)
+	}
+}
+
+// added is a list with one target more, unless it is there.
+func added(targets []cert.Target, t cert.Target) []cert.Target {
+	if slices.ContainsFunc(targets, func(o cert.Target) bool { return o.String() == t.String() }) {
+		return targets
+	}
+	return append(targets, t)
 }
 
 // certificates reads sidecert.domains and what refines it.
 func (r *labelReader) certificates(l cert.Labelled) {
 	text, ok := l.Labels[cert.LabelDomains]
-	if !ok {
+	if !ok || len(text) > cert.MaxLabel {
 		return
 	}
 	general := r.c.General
@@ -160,7 +176,10 @@ func (r *labelReader) refine(l cert.Labelled, s *cert.Spec) bool {
 		s.Profile = r.p.profile(cert.LabelProfile, text)
 	}
 	if text := strings.TrimSpace(l.Labels[cert.LabelWebroot]); text != "" {
-		folder := strings.Trim(strings.TrimPrefix(path.Clean(text), s.Webroot), "/")
+		folder := strings.Trim(strings.TrimPrefix(path.Clean(text)+"/", s.Webroot+"/"), "/")
+		if folder == "" { // WEBROOT itself
+			return true
+		}
 		if !webrootLabel.MatchString(folder) {
 			r.doubt(l, cert.LabelWebroot, "is no folder in "+s.Webroot+", so that its certificates are not kept", "write the name of one, without slashes")
 			return false
@@ -181,7 +200,10 @@ func (r *labelReader) take(l cert.Labelled, s cert.Spec) {
 			r.asked.Specs[j] = toldToo(r.asked.Specs[j], own)
 			return
 		case same:
-			return // the environment has it, and its targets are those of all labels
+			for _, t := range own { // the environment has it, for whom all its targets are one
+				r.asked.Targets = added(r.asked.Targets, t)
+			}
+			return
 		case strings.EqualFold(other.Name, s.Name):
 			r.doubt(l, cert.LabelDomains, fmt.Sprintf("asks for a certificate of the name %s, which there is already with other names, and is not heard", s.Name),
 				fmt.Sprintf("give it another name: %.20s-2=%s", s.Name, strings.Join(s.Names, ",")))
@@ -204,9 +226,7 @@ func toldToo(s cert.Spec, targets []cert.Target) cert.Spec {
 	}
 	s.Reload.Targets = slices.Clone(s.Reload.Targets)
 	for _, t := range targets {
-		if !slices.ContainsFunc(s.Reload.Targets, func(o cert.Target) bool { return o.String() == t.String() }) {
-			s.Reload.Targets = append(s.Reload.Targets, t)
-		}
+		s.Reload.Targets = added(s.Reload.Targets, t)
 	}
 	return s
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sidecert/sidecert/internal/cert"
 )
@@ -49,30 +50,32 @@ func TestLabelsAskForCertificatesAndReloads(t *testing.T) {
 		doubts  []string // words of each
 	}{
 		{"a certificate and who is told", nil, []cert.Labelled{labelled("p", "web", "domains=A.example, www.a.example", "reload=")},
-			"a.example=a.example,www.a.example  webroot /var/www/certbot told [p/web:auto]; others told [p/web:auto]", nil},
+			"a.example=a.example,www.a.example  webroot /var/www/certbot told [p/web:auto]; others told []", nil},
 		{"a certificate alone makes no target", nil, []cert.Labelled{labelled("p", "app", "domains=a.example")},
 			"a.example=a.example  webroot /var/www/certbot told []; others told []", nil},
 		{"a reload alone is for what others have", []string{"DOMAINS=a.example"}, []cert.Labelled{labelled("p", "web", "reload=sighup")},
 			"others told [p/web:HUP]", nil},
 		{"targets of the project, and RELOAD's", []string{"RELOAD=proxy"},
 			[]cert.Labelled{labelled("p", "app", "domains=a.example"), labelled("p", "web", "reload=restart"), labelled("q", "web", "domains=b.example", "reload=")},
-			"a.example=a.example  webroot /var/www/certbot told [proxy:auto p/web:restart]; b.example=b.example  webroot /var/www/certbot told [proxy:auto q/web:auto]; others told [p/web:restart q/web:auto]", nil},
+			"a.example=a.example  webroot /var/www/certbot told [proxy:auto p/web:restart]; b.example=b.example  webroot /var/www/certbot told [proxy:auto q/web:auto]; others told [p/web:restart]", nil},
 		{"several, one with a name", nil, []cert.Labelled{labelled("p", "web", "domains=a.example; shop=b.example,c.b.example")},
 			"a.example=a.example  webroot /var/www/certbot told []; shop=b.example,c.b.example  webroot /var/www/certbot told []; others told []", nil},
 		{"refined", nil, []cert.Labelled{labelled("p", "web", "domains=a.example", "key-type=rsa-2048", "profile=tlsserver", "webroot=a", "reload=", "verify=8443")},
-			"a.example=a.example rsa-2048tlsserver webroot /var/www/certbot/a told [p/web:auto@8443]; others told [p/web:auto@8443]", nil},
+			"a.example=a.example rsa-2048tlsserver webroot /var/www/certbot/a told [p/web:auto@8443]; others told []", nil},
 		{"webroot in full", nil, []cert.Labelled{labelled("p", "web", "domains=a.example", "webroot=/var/www/certbot/a/")},
 			"a.example=a.example  webroot /var/www/certbot/a told []; others told []", nil},
 		{"a container that Compose did not make", nil, []cert.Labelled{{Container: "web", Labels: map[string]string{"sidecert.reload": "HUP", "sidecert.domains": "a.example"}}},
-			"a.example=a.example  webroot /var/www/certbot told [web:HUP]; others told [web:HUP]", nil},
+			"a.example=a.example  webroot /var/www/certbot told [web:HUP]; others told []", nil},
 		{"replicas are one", nil, []cert.Labelled{labelled("p", "web", "domains=a.example", "reload="), {Container: "p-web-2", Project: "p", Service: "web", Labels: map[string]string{"sidecert.domains": "a.example", "sidecert.reload": ""}}},
-			"a.example=a.example  webroot /var/www/certbot told [p/web:auto]; others told [p/web:auto]", nil},
+			"a.example=a.example  webroot /var/www/certbot told [p/web:auto]; others told []", nil},
 		{"two ask for the same", nil, []cert.Labelled{labelled("p", "one", "domains=a.example,b.a.example", "reload="), labelled("q", "two", "domains=b.a.example,a.example", "reload=HUP")},
-			"a.example=a.example,b.a.example  webroot /var/www/certbot told [p/one:auto q/two:HUP]; others told [p/one:auto q/two:HUP]", nil},
+			"a.example=a.example,b.a.example  webroot /var/www/certbot told [p/one:auto q/two:HUP]; others told []", nil},
 		{"the environment has it", []string{"DOMAINS=a.example", "KEY_TYPE=ec-384"}, []cert.Labelled{labelled("p", "web", "domains=a.example", "key-type=rsa-2048")},
 			"others told []", nil},
 		{"nobody is to be told", []string{"RELOAD=off"}, []cert.Labelled{labelled("p", "web", "domains=a.example", "reload=")},
-			"a.example=a.example  webroot /var/www/certbot told []; others told [p/web:auto]", nil},
+			"a.example=a.example  webroot /var/www/certbot told []; others told []", nil},
+		{"the environment has it, and it is told", []string{"DOMAINS=a.example"}, []cert.Labelled{labelled("p", "web", "domains=a.example", "reload=")},
+			"others told [p/web:auto]", nil},
 		{"off", nil, []cert.Labelled{labelled("p", "web", "reload=off")}, "others told []", nil},
 
 		{"a command", nil, []cert.Labelled{labelled("p", "web", "reload=exec=rm -rf /")}, "others told [p/web:auto]", []string{"p-web-1 asks for a command never"}},
@@ -80,6 +83,10 @@ func TestLabelsAskForCertificatesAndReloads(t *testing.T) {
 		{"a path out of the webroot", nil, []cert.Labelled{labelled("p", "web", "domains=a.example", "webroot=../../etc")}, "others told []", []string{"webroot no folder"}},
 		{"a path of several folders", nil, []cert.Labelled{labelled("p", "web", "domains=a.example", "webroot=a/b")}, "others told []", []string{"webroot no folder"}},
 		{"the webroot itself", nil, []cert.Labelled{labelled("p", "web", "domains=a.example", "webroot=..")}, "others told []", []string{"webroot no folder"}},
+		{"the webroot in full is no other one", nil, []cert.Labelled{labelled("p", "web", "domains=a.example", "webroot=/var/www/certbot/")},
+			"a.example=a.example  webroot /var/www/certbot told []; others told []", nil},
+		{"another webroot that begins like ours", nil, []cert.Labelled{labelled("p", "web", "domains=a.example", "webroot=/var/www/certbotx")}, "others told []", []string{"webroot no folder"}},
+		{"a label without end", nil, []cert.Labelled{labelled("p", "web", "domains="+strings.Repeat("a.example,", 900))}, "others told []", []string{"longer than 8 KiB"}},
 		{"a port that is none", nil, []cert.Labelled{labelled("p", "web", "reload=", "verify=https")}, "others told [p/web:auto]", []string{"verify no port"}},
 		{"a key type that is none", nil, []cert.Labelled{labelled("p", "web", "domains=a.example", "key-type=dsa")},
 			"a.example=a.example  webroot /var/www/certbot told []; others told []", []string{"sidecert.key-type dsa rsa-2048"}},
@@ -150,6 +157,24 @@ func TestNobodyIsTheReloadsFaultWhereALabelMayMend(t *testing.T) {
 		if err != nil || warned == engine {
 			t.Errorf("engine there: %v: warned of RELOAD: %v, %v", engine, warned, err)
 		}
+	}
+}
+
+func TestWhoCameFirstKeepsTheName(t *testing.T) {
+	c, _ := mustParse(t, "DOMAINS=z.example")
+	early, late := labelled("shop", "web", "domains=shop.example"), labelled("aaa", "web", "domains=shop.example=evil.example")
+	early.Since, late.Since = time.Unix(1, 0), time.Unix(2, 0)
+	got := c.Labels([]cert.Labelled{late, early})
+	if len(got.Specs) != 1 || got.Specs[0].Names[0] != "shop.example" || len(got.Doubts) != 1 || !strings.Contains(got.Doubts[0].Text, "aaa-web-1") {
+		t.Errorf("labels ask for %s with doubts %+v, want the one who came first heard", asked(got), got.Doubts)
+	}
+}
+
+func TestLabelsThatAreRememberedNeedNoEngine(t *testing.T) {
+	w := testWorld()
+	w.Remembers = func(dir string) bool { return dir == "/var/lib/sidecert" }
+	if c, _, err := Parse(nil, w); err != nil || !c.Hears {
+		t.Errorf("Parse() = %v, hears: %v, want it to go on by what is remembered", err, c.Hears)
 	}
 }
 

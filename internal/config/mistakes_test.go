@@ -15,13 +15,13 @@ func TestMistakesSayWhatWouldBeRight(t *testing.T) {
 		want []string
 	}{
 		{"no certificate", []string{}, []string{
-			"DOMAINS is not set, nor is CERT_0_DOMAINS, nor has certbot made anything in CERT_DIR; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org, or mount certbot's directory at /etc/letsencrypt",
+			"DOMAINS is not set, nor is CERT_0_DOMAINS, nor has certbot made anything in CERT_DIR, nor is there an engine to read labels from; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org, or mount certbot's directory at /etc/letsencrypt",
 		}},
 		{"no certificate, and nothing is to be adopted", []string{"ADOPT=off"}, []string{
-			"DOMAINS is not set, nor is CERT_0_DOMAINS, and ADOPT is off; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org",
+			"DOMAINS is not set, nor is CERT_0_DOMAINS, and ADOPT is off, nor is there an engine to read labels from; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org",
 		}},
 		{"no certificate, and certbot's directory elsewhere", []string{"CERT_DIR=/srv/certs"}, []string{
-			"DOMAINS is not set, nor is CERT_0_DOMAINS, nor has certbot made anything in CERT_DIR; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org, or mount certbot's directory at /srv/certs",
+			"DOMAINS is not set, nor is CERT_0_DOMAINS, nor has certbot made anything in CERT_DIR, nor is there an engine to read labels from; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org, or mount certbot's directory at /srv/certs",
 		}},
 		{"only separators", []string{"DOMAINS=; ;"}, []string{
 			`DOMAINS: "; ;" names nothing; write e.g. DOMAINS=example.org,www.example.org`,
@@ -172,7 +172,7 @@ func TestMistakesSayWhatWouldBeRight(t *testing.T) {
 		}},
 		{"swapped letters", []string{"DOMIANS=a.example"}, []string{
 			"DOMIANS is unknown; did you mean DOMAINS?",
-			"DOMAINS is not set, nor is CERT_0_DOMAINS, nor has certbot made anything in CERT_DIR; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org, or mount certbot's directory at /etc/letsencrypt",
+			"DOMAINS is not set, nor is CERT_0_DOMAINS, nor has certbot made anything in CERT_DIR, nor is there an engine to read labels from; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org, or mount certbot's directory at /etc/letsencrypt",
 		}},
 		{"a letter too few, its value a secret", []string{a, "ACME_EAB_HMAC_KE=canary"}, []string{
 			"ACME_EAB_HMAC_KE is unknown; did you mean ACME_EAB_HMAC_KEY?",
@@ -381,7 +381,7 @@ func TestMistakesSayWhatWouldBeRight(t *testing.T) {
 			`VERIFY: "b.example=web:443" is about a certificate that is not configured; there is a.example`,
 		}},
 		{"an endpoint without any certificate", []string{"ADOPT=0", "VERIFY=a.example=web:443"}, []string{
-			"DOMAINS is not set, nor is CERT_0_DOMAINS, and ADOPT is off; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org",
+			"DOMAINS is not set, nor is CERT_0_DOMAINS, and ADOPT is off, nor is there an engine to read labels from; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org",
 			`VERIFY: "a.example=web:443" is about a certificate that is not configured; there is none`,
 		}},
 		{"an endpoint of another certificate", []string{"CERT_0_DOMAINS=a.example", "CERT_0_VERIFY=b.example=web:443"}, []string{
@@ -389,7 +389,7 @@ func TestMistakesSayWhatWouldBeRight(t *testing.T) {
 		}},
 		{"a choice that is none", []string{"ADOPT=maybe"}, []string{
 			`ADOPT: "maybe" is neither yes nor no; write true or false`,
-			"DOMAINS is not set, nor is CERT_0_DOMAINS, nor has certbot made anything in CERT_DIR; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org, or mount certbot's directory at /etc/letsencrypt",
+			"DOMAINS is not set, nor is CERT_0_DOMAINS, nor has certbot made anything in CERT_DIR, nor is there an engine to read labels from; name what to get a certificate for, e.g. DOMAINS=example.org,www.example.org, or mount certbot's directory at /etc/letsencrypt",
 		}},
 		{"hooks that are no commands", []string{a, "PRE_HOOK='' canary", "DEPLOY_HOOK=tell 'canary", "POST_HOOK=tell canary\n--now"}, []string{
 			"PRE_HOOK: [redacted] has nothing for a command; write e.g. PRE_HOOK=/usr/local/bin/tell-me",

@@ -22,8 +22,9 @@ type World struct {
 	ReadFile func(path string) ([]byte, error)
 	// Adoptable reports whether certbot has made a certificate in a CERT_DIR.
 	Adoptable func(certDir string) bool
-	// Engine reports whether there may be an engine at a DOCKER_HOST.
-	Engine func(host string) bool
+	// Engine reports whether there may be an engine at a DOCKER_HOST, and Remembers whether a STATE_DIR knows of containers with labels.
+	Engine    func(host string) bool
+	Remembers func(stateDir string) bool
 }
 
 // HostWorld is the machine that we run on.
@@ -37,6 +38,7 @@ func HostWorld() World {
 		ReadFile:  readFile,
 		Adoptable: adoptable,
 		Engine:    engine,
+		Remembers: func(stateDir string) bool { return exists(filepath.Join(stateDir, "labels.json")) },
 	}
 }
 

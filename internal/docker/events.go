@@ -2,7 +2,10 @@ package docker
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/docker/docker/api/types/events"
@@ -32,37 +35,32 @@ func (e *Engine) Events(ctx context.Context, after time.Time, actions []string, 
 	for _, action := range actions {
 		args.Add("event", action)
 	}
-	options := events.ListOptions{Filters: args}
+	filter, err := filters.ToJSON(args)
+	if err != nil {
+		return err
+	}
+	query := url.Values{"filters": {filter}}
 	if !after.IsZero() {
-		options.Since = fmt.Sprintf("%d.%09d", after.Unix(), after.Nanosecond())
+		query.Set("since", fmt.Sprintf("%d.%09d", after.Unix(), after.Nanosecond()))
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	messages, errs := api.Events(ctx, options)
-	select { // it returns when the engine has answered
-	case err := <-errs:
-		again := e.agreeAfter(err)
-		if again == nil {
+	resp, err := e.plain(ctx, api, http.MethodGet, "/events", query, "")
+	if again := e.agreeAfter(err); again != nil {
+		resp, err = e.plain(ctx, again, http.MethodGet, "/events", query, "")
+	}
+	if err != nil {
+		return refine(ctx, what, err)
+	}
+	defer resp.Body.Close()
+	opened()
+	for stream := json.NewDecoder(resp.Body); ; {
+		var m events.Message
+		if err := stream.Decode(&m); err != nil {
 			return refine(ctx, what, err)
 		}
-		messages, errs = again.Events(ctx, options)
-	default:
-	}
-	select {
-	case err := <-errs:
-		return refine(ctx, what, err)
-	default:
-		opened()
-	}
-	for {
-		select {
-		case err := <-errs:
-			return refine(ctx, what, err)
-		case m := <-messages:
-			at := time.Unix(0, m.TimeNano)
-			if m.TimeNano != 0 && !at.After(after) { // "since" includes its own moment
-				continue
-			}
+		at := time.Unix(0, m.TimeNano)
+		if m.TimeNano == 0 || at.After(after) { // "since" includes its own moment
 			heard(eventOf(m, at))
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -59,6 +60,10 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, command []string) (E
 		switch {
 		case ctx.Err() != nil:
 			return Ended{}, fmt.Errorf("wait for the command's end: %w", ctx.Err())
+		case errors.Is(err, ErrForbidden) && over == nil: // it has run, and what came of it is seen otherwise
+			return Ended{0, output}, nil
+		case errors.Is(err, ErrForbidden):
+			continue
 		case err != nil:
 			return Ended{}, err
 		case !ended:
@@ -91,7 +96,7 @@ func (e *Engine) ExecCreate(ctx context.Context, nameOrID string, command []stri
 // connection, as the library would: HAProxy, which many socket proxies are, breaks those, and passes a plain stream on.
 func (e *Engine) ExecStart(ctx context.Context, id string) (output string, err error) {
 	err = e.call(ctx, execTimeout, "POST /exec/{id}/start", func(ctx context.Context, api *client.Client) error {
-		resp, err := e.plain(ctx, api, http.MethodPost, "/exec/"+id+"/start", `{"Detach":false,"Tty":false}`)
+		resp, err := e.plain(ctx, api, http.MethodPost, "/exec/"+id+"/start", nil, `{"Detach":false,"Tty":false}`)
 		if err != nil {
 			return err
 		}
@@ -110,7 +115,7 @@ func (e *Engine) ExecInspect(ctx context.Context, id string) (exitCode int, ende
 		ExitCode *int // none before the start, which the library does not tell from 0
 	}
 	err = e.call(ctx, callTimeout, "GET /exec/{id}/json", func(ctx context.Context, api *client.Client) error {
-		resp, err := e.plain(ctx, api, http.MethodGet, "/exec/"+id+"/json", "")
+		resp, err := e.plain(ctx, api, http.MethodGet, "/exec/"+id+"/json", nil, "")
 		if err != nil {
 			return err
 		}
@@ -137,8 +142,10 @@ func (e *Engine) ExecInVain(ctx context.Context, id string) error {
 func NoCommand(exitCode int) bool { return exitCode == 126 || exitCode == 127 }
 
 // plain makes a call that the library has not, or not as we need it, with its errors.
-func (e *Engine) plain(ctx context.Context, api *client.Client, method, path, body string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, e.base.JoinPath("v"+api.ClientVersion(), path).String(), strings.NewReader(body))
+func (e *Engine) plain(ctx context.Context, api *client.Client, method, path string, query url.Values, body string) (*http.Response, error) {
+	to := e.base.JoinPath("v"+api.ClientVersion(), path)
+	to.RawQuery = query.Encode()
+	req, err := http.NewRequestWithContext(ctx, method, to.String(), strings.NewReader(body))
 	if err != nil {
 		return nil, err
 	}

@@ -194,25 +194,47 @@ func TestContainerThatAPersonStoppedIsNotStarted(t *testing.T) {
 	b.wantDeeds(t, "kill p-web-1 HUP")
 }
 
-func TestContainerThatAPersonStopsSoonAfterASignalIsNotStarted(t *testing.T) {
-	b := newBench(t)
-	b.pace.grace = time.Second // as it is; the event comes within
-	b.settle = time.Minute
-	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
-	id := b.engine.Add(newSite(t, v1).nginx("web"))
-	_, listens := b.watched(t)
-	listens(1)
-	b.onSignal(func() {
-		b.engine.Stop(id, 0)
-		b.engine.Tell("stop", "p-web-1")
-	})
-	kept := []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))}
-	for range 2 { // during the watch, and by the look after it
-		if o := one(t, b.Look(t.Context(), kept), "a.test", "p-web-1"); o.Class != cert.Unseen || o.Err != nil {
-			t.Errorf("outcome %+v, want it unseen and no failure", o)
-		}
+// TestWhatAPersonDoesSoonAfterASignalIsNotTakenForItsHarm has Compose make the container anew too, which stops and renames it first.
+func TestWhatAPersonDoesSoonAfterASignalIsNotTakenForItsHarm(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		events   []string
+		restarts bool
+	}{{"stop", []string{"stop"}, false}, {"made anew", []string{"stop", "rename"}, false}, {"restart", []string{"stop", "start"}, true}} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBench(t)
+			b.pace.grace = time.Second // as it is; the events come within
+			b.settle = 3 * time.Second
+			b.pace.settle = b.settle
+			v1, v2 := issue(t, "a.test"), issue(t, "a.test")
+			web := newSite(t, v1).nginx("web")
+			web.ID = b.engine.Add(web)
+			_, listens := b.watched(t)
+			listens(1)
+			b.onSignal(func() {
+				b.engine.Stop(web.ID, 0)
+				if tt.restarts {
+					web.StartedAt = time.Now()
+					b.engine.Add(web)
+				}
+				for _, event := range tt.events {
+					b.engine.Tell(event, "p-web-1")
+				}
+			})
+			kept := []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))}
+			o := one(t, b.Look(t.Context(), kept), "a.test", "p-web-1")
+			if o.Class != cert.Unseen || o.Err != nil {
+				t.Errorf("outcome %+v, want it unseen and no failure", o)
+			}
+			if !tt.restarts {
+				b.Look(t.Context(), kept)
+			}
+			b.wantDeeds(t, "kill p-web-1 HUP")
+			if state, err := b.memory.Target("p-web-1"); err != nil || len(state.Unsafe) > 0 {
+				t.Errorf("remembered as unsafe: %v, %v", state.Unsafe, err)
+			}
+		})
 	}
-	b.wantDeeds(t, "kill p-web-1 HUP")
 }
 
 func TestRestartThatTheContainerDoesNotSurviveIsReported(t *testing.T) {

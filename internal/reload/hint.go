@@ -15,7 +15,7 @@ const (
 	hintNoEngine  = "mount the engine's socket (volumes: [/var/run/docker.sock:/var/run/docker.sock]) or set DOCKER_HOST to a socket proxy; until then web containers must be reloaded by hand"
 	hintUnseen    = "see that it answers TLS on port 443 in a network that sidecert is in too, or name an address to look at: VERIFY=HOST:PORT"
 	// hintSelfReload is for who is told by nobody.
-	hintSelfReload = "nobody is told of new certificates (RELOAD=off), so the web server must read its files again by itself: see that it does, as in compose/no-socket.yaml"
+	hintSelfReload = "nobody is told of this certificate, so the web server must read its files again by itself: see that it does, as in compose/no-socket.yaml"
 	hintStopped    = "the container does not run; it reads the certificate when it starts"
 )
 

@@ -1,9 +1,11 @@
 package reload
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/sidecert/sidecert/internal/cert"
@@ -28,16 +30,19 @@ func (r *Reloader) Labelled(ctx context.Context) ([]cert.Labelled, error) {
 	if r.engine == nil || r.hears == DiscoverOff {
 		return nil, nil
 	}
+	failed := func(err error, hint string) error {
+		return &cert.Error{Op: "read labels of containers", Err: err, Hint: hint}
+	}
 	finder, err := r.finder(ctx)
 	if err != nil {
-		return nil, err
+		return nil, failed(err, r.engine.Advice(err))
 	}
 	if r.hears == DiscoverProject && finder.project == "" {
-		return nil, errUnheard
+		return nil, failed(errUnheard, "set COMPOSE_PROJECT_NAME to the own project, or DISCOVER=off where no labels are used")
 	}
 	list, err := finder.labelled(ctx, r.hears)
 	if err != nil {
-		return nil, err
+		return nil, failed(err, cmp.Or(hintOf(err), r.engine.Advice(err)))
 	}
 	var all []cert.Labelled
 	for _, c := range list {
@@ -46,7 +51,7 @@ func (r *Reloader) Labelled(ctx context.Context) ([]cert.Labelled, error) {
 	return all, nil
 }
 
-// labelled returns the containers that labels of ours mark, in the order of their names. Where our own project is not known, only "all"
+// labelled returns the containers that bear labels of ours, in the order of their names. Where our own project is not known, only "all"
 // finds any.
 func (f *finder) labelled(ctx context.Context, d Discover) ([]docker.Container, error) {
 	if d == DiscoverOff || d == DiscoverProject && f.project == "" {
@@ -56,18 +61,15 @@ func (f *finder) labelled(ctx context.Context, d Discover) ([]docker.Container, 
 	if d == DiscoverAll {
 		filter.Project = ""
 	}
-	var all []docker.Container
-	for _, filter.Label = range []string{cert.LabelReload, cert.LabelDomains} {
-		list, err := f.engine.List(ctx, filter)
-		if err != nil {
-			return nil, err
-		}
-		for _, c := range list {
-			if !slices.ContainsFunc(all, func(o docker.Container) bool { return o.ID == c.ID }) {
-				all = append(all, c)
-			}
-		}
+	list, err := f.engine.List(ctx, filter)
+	return slices.DeleteFunc(list, func(c docker.Container) bool { return len(c.Labels) == 0 }), err
+}
+
+// labelledPort is where a container says that it serves TLS, 0 where it does not say.
+func labelledPort(c docker.Container) int {
+	port, err := strconv.ParseUint(strings.TrimSpace(c.Labels[cert.LabelVerify]), 10, 16)
+	if err != nil {
+		return 0
 	}
-	slices.SortFunc(all, func(a, b docker.Container) int { return strings.Compare(a.Name, b.Name) })
-	return all, nil
+	return int(port)
 }

@@ -16,12 +16,13 @@ func TestLabelsOfOtherProjectsAreHeardOnlyIfAllAre(t *testing.T) {
 		{Name: "q-web-1", Project: "q", Service: "web", Labels: map[string]string{"sidecert.domains": "evil.test"}},
 		{Name: "stranger", Labels: map[string]string{"sidecert.reload": ""}},
 		{Name: "p-db-1", Project: "p", Service: "db"},
+		{Name: "p-slip-1", Project: "p", Service: "slip", Labels: map[string]string{"sidecert.domain": "b.test"}},
 	} {
 		b.engine.Add(c)
 	}
 	for hears, want := range map[Discover][]string{
-		DiscoverProject: {"p-app-1", "p-web-1"},
-		DiscoverAll:     {"p-app-1", "p-web-1", "q-web-1", "stranger"},
+		DiscoverProject: {"p-app-1", "p-slip-1", "p-web-1"},
+		DiscoverAll:     {"p-app-1", "p-slip-1", "p-web-1", "q-web-1", "stranger"},
 		DiscoverOff:     nil,
 	} {
 		b.hears = hears
@@ -64,6 +65,11 @@ func TestTargetByLabelThatHasGoneIsNotMissed(t *testing.T) {
 	if l := b.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v}, gone)}); len(l.Outcomes) > 0 || l.Err != nil {
 		t.Errorf("look %+v, want nothing said", l)
 	}
+	b.engine.Forbid("GET /containers/json")
+	if o := one(t, b.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v}, gone)}), "a.test", "q/web"); o.Err == nil {
+		t.Error("that nobody may be looked for is not reported")
+	}
+	b = newBench(t)
 	gone.Labelled = false
 	if o := one(t, b.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v}, gone)}), "a.test", "q/web"); o.Err == nil {
 		t.Error("a target that a person has named and that is not there is not reported")

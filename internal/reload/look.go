@@ -115,7 +115,7 @@ func (l *look) find(ctx context.Context) {
 	if finder.ours(finder.self) {
 		l.own = finder.self
 	}
-	l.r.attend(finder.project, l.kept)
+	l.r.attend(l.kept)
 	type answer struct {
 		all []found
 		err error
@@ -139,11 +139,11 @@ func (l *look) find(ctx context.Context) {
 				l.unreachable(a.err, l.r.engine.Advice(a.err))
 				return
 			}
-			if a.err != nil && !t.Labelled {
+			if a.err != nil && !(t.Labelled && errors.Is(a.err, errNobody)) {
 				l.missing(k, t, a.err)
 			}
 			for _, f := range a.all {
-				f.port = t.Port
+				f.port = cmp.Or(t.Port, labelledPort(f.Container))
 				l.add(f, k, t)
 			}
 		}

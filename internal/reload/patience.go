@@ -28,6 +28,19 @@ func (r *Reloader) keep(p *patience) {
 	r.pending = p.after
 }
 
+// noteTold remembers when a container was told, for where that cannot be written down.
+func (r *Reloader) noteTold(container string, at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.told[container] = at
+}
+
+func (r *Reloader) lastTold(container string) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.told[container]
+}
+
 // wait says when something pending is looked at again: after as long as it has been pending, between least and most, so that
 // the waits double. isNew says that it was not pending at the last look.
 func (p *patience) wait(what string, least, most time.Duration) (next time.Time, isNew bool) {

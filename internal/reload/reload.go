@@ -68,6 +68,7 @@ type Reloader struct {
 	pending map[string]time.Time // since when something has been waited for, by what it is
 	own     string               // our project as the last look knew it
 	targets []cert.Target        // of the last look
+	told    map[string]time.Time // when a container was last told, by its name
 	stops   map[string]time.Time // when somebody stopped a container, by its ID, as the engine's events tell
 }
 
@@ -110,6 +111,6 @@ func New(c Config) *Reloader {
 			handshake: 5 * time.Second, settle: 10 * time.Second, poll: 200 * time.Millisecond, boot: time.Minute,
 			grace: time.Second, calm: 10 * time.Second,
 		},
-		pending: map[string]time.Time{}, stops: map[string]time.Time{},
+		pending: map[string]time.Time{}, stops: map[string]time.Time{}, told: map[string]time.Time{},
 	}
 }

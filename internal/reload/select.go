@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/sidecert/sidecert/internal/cert"
 	"github.com/sidecert/sidecert/internal/docker"
@@ -36,6 +37,11 @@ func (r *Reloader) Select(ctx context.Context, targets []cert.Target, labelled D
 	if err != nil {
 		return own, nil, err
 	}
+	marked = slices.DeleteFunc(marked, func(c docker.Container) bool {
+		reload, told := c.Labels[cert.LabelReload]
+		_, asks := c.Labels[cert.LabelDomains]
+		return !told && !asks || strings.EqualFold(strings.TrimSpace(reload), "off")
+	})
 	some, err := f.inspected(ctx, marked)
 	if err != nil {
 		return own, nil, err

@@ -42,6 +42,7 @@ func (r *Reloader) finder(ctx context.Context) (*finder, error) {
 	switch {
 	case err == nil:
 		f.self, f.project = self, cmp.Or(self.Project, r.project)
+		r.know(f.project)
 	case errors.Is(err, docker.ErrUnavailable), ctx.Err() != nil:
 		return nil, err
 	default: // not in a container, or a socket proxy that lets nothing be inspected
@@ -138,11 +139,17 @@ func (f *finder) withNetworks(ctx context.Context, c docker.Container) docker.Co
 	return c
 }
 
+// There is nobody whom a target could mean.
+var (
+	errNobody     = errors.New("no such service or container")
+	errUnlabelled = errors.New("no container bears that label")
+)
+
 // nothing says that a target matches no container, and what there is in its place.
 func (f *finder) nothing(ctx context.Context, t cert.Target) error {
-	failure := &cert.Error{Op: "find", Name: t.String(), Err: errors.New("no such service or container")}
+	failure := &cert.Error{Op: "find", Name: t.String(), Err: errNobody}
 	if t.Label != "" {
-		failure.Err = errors.New("no container bears that label")
+		failure.Err = errUnlabelled
 	}
 	project := cmp.Or(t.Project, f.project)
 	if project == "" {

@@ -75,10 +75,13 @@ func (t *task) stop() {
 // mend starts a container that ended at our signal while we were not there to see it: the engine takes a signal for a stop by
 // hand, so that nobody else starts it.
 func (t *task) mend(ctx context.Context) {
-	if !t.stopped || t.r.stoppedByHand(t.ID) {
+	if !t.stopped {
 		return
 	}
 	for _, v := range t.views {
+		if t.r.stoppedByHand(t.ID, v.was.At) {
+			continue
+		}
 		ended := t.State.FinishedAt.Sub(v.was.At)
 		signalled := v.was.At.After(t.State.StartedAt) && ended >= 0 && ended <= t.r.pace.settle
 		action := t.signal(v.was.Action)
@@ -146,6 +149,7 @@ func (t *task) due() []*view {
 		switch {
 		case !v.kept.Lineage.Issued(): // a placeholder is read at the web server's own start
 		case v.class == cert.Current, v.spared, now.Before(v.next):
+		case v.class == cert.Stale && t.forgot != nil && now.Sub(t.r.lastTold(t.Name)) < backoff[len(backoff)-1]: // only memory keeps it from a loop
 		case v.class == cert.Stale:
 			due = append(due, v)
 		case v.was.Told == fp, t.young(now), t.forgot != nil:
@@ -183,6 +187,7 @@ func (t *task) intend(views []*view, a cert.Action) {
 // act does an action and looks until everything is current, the container has ended, or time is up.
 func (t *task) act(ctx context.Context, views []*view, actions []cert.Action) {
 	at := t.r.now()
+	t.r.noteTold(t.Name, at)
 	d := t.r.do(ctx, t.found, actions)
 	if ctx.Err() != nil {
 		return // not told for certain: the next look finds out
@@ -299,7 +304,7 @@ func (t *task) ended(ctx context.Context, started time.Time) (bool, docker.State
 func (t *task) over(ctx context.Context, views []*view, a cert.Action, now docker.State) {
 	t.stop()
 	switch {
-	case now.Status == "", t.r.stoppedByHand(t.ID) && !now.Running(): // removed or stopped by somebody: the next look finds what there is then
+	case now.Status == "", a.Kind != cert.ActionRestart && t.r.stoppedByHand(t.ID, views[0].at): // by somebody else: the next look finds what there is then
 		for _, v := range views {
 			v.told, v.err = false, nil
 		}

@@ -1,6 +1,7 @@
 package reload
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -107,7 +108,6 @@ func (r *Reloader) noteStop(e docker.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if e.Action != eventStop {
-		delete(r.stops, e.ID)
 		return
 	}
 	if len(r.stops) >= maxStops {
@@ -116,11 +116,12 @@ func (r *Reloader) noteStop(e docker.Event) {
 	r.stops[e.ID] = e.At
 }
 
-// stoppedByHand reports whether somebody has told the engine to stop a container, as far as events are heard.
-func (r *Reloader) stoppedByHand(id string) bool {
+// stoppedByHand reports whether somebody has told the engine to stop a container, or to restart it, since a time, as far as events are
+// heard.
+func (r *Reloader) stoppedByHand(id string, since time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return !r.stops[id].IsZero()
+	return r.stops[id].After(since)
 }
 
 // concerns reports whether an event may be about a target, or about labels that are heard.
@@ -142,8 +143,15 @@ func (r *Reloader) concerns(e docker.Event) bool {
 	})
 }
 
+// know remembers our own project, for Watch.
+func (r *Reloader) know(own string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.own = cmp.Or(own, r.own)
+}
+
 // attend remembers whom a look was about, for Watch.
-func (r *Reloader) attend(own string, kept []cert.Kept) {
+func (r *Reloader) attend(kept []cert.Kept) {
 	var targets []cert.Target
 	for _, k := range kept {
 		for _, t := range k.Spec.Reload.Targets {
@@ -155,7 +163,4 @@ func (r *Reloader) attend(own string, kept []cert.Kept) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.targets = targets
-	if own != "" {
-		r.own = own
-	}
 }

@@ -129,15 +129,55 @@ func TestWebServerThatReloadsItselfIsGivenItsTime(t *testing.T) {
 }
 
 func TestPortThatALabelNamesIsDialled(t *testing.T) {
+	for _, byTarget := range []bool{true, false} {
+		b := newBench(t)
+		v1, v2 := issue(t, "a.test"), issue(t, "a.test")
+		s := newSite(t, v1)
+		c := s.nginx("web")
+		c.Ports = nil
+		target := auto("web")
+		if byTarget {
+			target.Port, _ = strconv.Atoi(s.port)
+		} else { // it is RELOAD that names the container
+			c.Labels = map[string]string{cert.LabelVerify: s.port}
+		}
+		b.engine.Add(c)
+		b.onSignal(func() { s.set("", v2) })
+		wantClass(t, one(t, b.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, target)}), "a.test", "p-web-1"), cert.Current)
+	}
+}
+
+func TestStaleContainerIsToldOnceAnHourWhereNothingCanBeWrittenDown(t *testing.T) {
 	b := newBench(t)
+	b.hopeless()
 	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
-	s := newSite(t, v1)
-	c := s.nginx("web")
-	c.Ports = nil
-	b.engine.Add(c)
-	b.onSignal(func() { s.set("", v2) })
-	target := auto("web")
-	port, _ := strconv.Atoi(s.port)
-	target.Port = port
-	wantClass(t, one(t, b.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, target)}), "a.test", "p-web-1"), cert.Current)
+	b.engine.Add(newSite(t, v1).nginx("web"))
+	kept := []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))}
+	b.memory.err = errors.New("no space left on device")
+	for range 6 {
+		b.Look(t.Context(), kept)
+		b.clock = b.clock.Add(10 * time.Minute)
+	}
+	if got := b.told(); len(got) != 1 {
+		t.Errorf("told %q within an hour, want once", got)
+	}
+	b.clock = b.clock.Add(10 * time.Minute)
+	b.Look(t.Context(), kept)
+	if got := b.told(); len(got) != 2 {
+		t.Errorf("told %q after an hour, want once more", got)
+	}
+}
+
+func TestFirstContainerOfOurProjectIsNoticedBeforeThereIsATarget(t *testing.T) {
+	b := newBench(t)
+	b.own = ""
+	own := b.engine.Add(dockertest.Container{Name: "p-sidecert-1", Project: "p", Service: "sidecert"})
+	b.Reloader.engine = housed{b.Reloader.engine.(*docker.Engine), own}
+	b.hears = DiscoverProject
+	if _, err := b.Labelled(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !b.concerns(docker.Event{Action: "start", Project: "p", Service: "web", Labels: map[string]string{cert.LabelReload: ""}}) {
+		t.Error("the start of a labelled container of our project is no news")
+	}
 }

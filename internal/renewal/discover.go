@@ -13,10 +13,13 @@ import (
 // What containers ask for by label is kept on disk, so that it holds while the engine is away, and for other processes than the daemon.
 
 const (
-	// remembered is how long a container that has vanished is still heard: it may only be made anew, or its project be down for the night.
+	// remembered is how long a container that has gone is still heard: it may only be made anew, or its project be down for the night.
 	remembered = 24 * time.Hour
-	// reseen is how old the time at which a container was last seen may be on disk.
-	reseen = time.Hour
+	// A service whose labels have changed so often within the window is heard as it was before: each change is an order, and the CA counts.
+	maxChanges    = 20
+	changesWindow = 24 * time.Hour
+	// maxLabelled bounds the book.
+	maxLabelled = 1000
 )
 
 // wishes are what the environment and containers ask for.
@@ -37,61 +40,84 @@ func (m *Manager) Plan(lineages []cert.Lineage) ([]cert.Wish, map[string]string)
 	return w.Plan(lineages)
 }
 
-// discover asks which containers bear labels, and reports whether that is another thing than before. Where the engine does not answer,
-// what they last asked for stands.
+// discover asks which containers bear labels, and reports whether that is another thing than before. Where that is not known, what they
+// last asked for stands.
 func (m *Manager) discover(ctx context.Context) (changed bool) {
 	if m.Discover == nil || m.Labels == nil {
 		return false
 	}
-	seen, err := m.Discover(ctx)
-	if err != nil || ctx.Err() != nil {
-		m.Log.Debug("labels of containers not read", cert.AttrErr, err)
-		return false
+	err := m.guarded("labels", "", func() error {
+		seen, err := m.Discover(ctx)
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
+		before, err := m.Store.Labelled()
+		if err != nil {
+			return err
+		}
+		after, differs, worth := m.merge(before, seen)
+		if !worth {
+			return nil
+		}
+		if err := m.Store.SaveLabelled(after); err != nil {
+			return err
+		}
+		changed = differs
+		return nil
+	})
+	if ctx.Err() == nil {
+		m.unheard = err
 	}
-	before, err := m.Store.Labelled()
-	if err != nil {
-		return false // the pass says so
-	}
-	after, changed, stale := m.merge(before, seen)
-	if !changed && !stale {
-		return false
-	}
-	if err := m.Store.SaveLabelled(after); err != nil {
-		m.warnOnce("labels", "state not written", cert.AttrErr, err)
-		return false
-	}
-	m.warnOnce("labels", "")
 	return changed
 }
 
-// merge brings what is seen into the book. stale says that the book's times are to be brought up to date.
-func (m *Manager) merge(before, seen []cert.Labelled) (after []cert.Labelled, changed, stale bool) {
+// merge brings what is seen into the book. differs says that something else is asked for, worth that the book is to be written.
+func (m *Manager) merge(before, seen []cert.Labelled) (after []cert.Labelled, differs, worth bool) {
 	now := m.Now().UTC()
-	byName := map[string]cert.Labelled{}
+	byKey := map[string]cert.Labelled{} // a replica stands for all, and a container that was made anew for the one before
 	for _, l := range before {
-		byName[l.Container] = l
+		byKey[l.Key()] = l
 	}
+	here := map[string]bool{}
 	for _, l := range seen {
-		was, known := byName[l.Container]
-		changed = changed || !known || was.Key() != l.Key() || !maps.Equal(was.Labels, l.Labels)
-		stale = stale || now.Sub(was.SeenAt).Abs() > reseen
-		l.SeenAt = now
-		byName[l.Container] = l
+		l.Labels = cert.Bounded(l.Labels)
+		was, known := byKey[l.Key()]
+		if here[l.Key()] && was.Container < l.Container || !known && len(byKey) >= maxLabelled {
+			continue
+		}
+		here[l.Key()] = true
+		l.Since, l.Changed = now, nil
+		if known {
+			l.Since, l.Changed = was.Since, within(was.Changed, changesWindow, now)
+		}
+		same := maps.Equal(was.Labels, l.Labels)
+		if known && !same && len(l.Changed) >= maxChanges {
+			m.warnOnce("flaps "+l.Key(), "labels of a container change too often, what they said before holds", cert.AttrContainer, l.Container,
+				cert.AttrHint, "see who starts it with other labels again and again; they are heard again when a day has passed")
+			l.Labels, same = was.Labels, true
+		}
+		if known && !same {
+			l.Changed = append(l.Changed, now)
+		}
+		differs = differs || !known || !same
+		worth = worth || differs || was.Container != l.Container || !was.GoneSince.IsZero()
+		byKey[l.Key()] = l
 	}
-	for name, l := range byName {
-		here := slices.ContainsFunc(seen, func(s cert.Labelled) bool { return s.Container == name })
-		// One of the same service stands for a replica that has gone, or for a container that was made anew under another name.
-		replaced := slices.ContainsFunc(seen, func(s cert.Labelled) bool { return s.Key() == l.Key() })
-		if !here && (replaced || now.Sub(l.SeenAt) > remembered) {
-			delete(byName, name)
-			changed = true
+	for key, l := range byKey {
+		switch {
+		case here[key]:
+		case l.GoneSince.IsZero():
+			l.GoneSince, worth = now, true
+			byKey[key] = l
+		case now.Sub(l.GoneSince) > remembered:
+			delete(byKey, key)
+			differs, worth = true, true
 		}
 	}
-	for _, l := range byName {
-		after = append(after, l)
+	for _, key := range slices.Sorted(maps.Keys(byKey)) {
+		after = append(after, byKey[key])
 	}
-	slices.SortFunc(after, func(a, b cert.Labelled) int { return strings.Compare(a.Container, b.Container) })
-	return after, changed, stale
+	return after, differs, worth
 }
 
 // tellLabels warns of labels that do nothing, and, where labels are all that there could be, that there are none.
@@ -107,22 +133,42 @@ func (m *Manager) tellLabels(doubts []cert.Doubt, works []*work) {
 		}
 	}
 	msg := ""
-	if m.Labels != nil && len(works) == 0 {
+	if m.Labels != nil && len(works) == 0 && m.unheard == nil {
 		msg = "no certificate is asked for yet"
 	}
 	m.warnOnce("nothing", msg, cert.AttrHint, "set DOMAINS=example.org,www.example.org, or the label sidecert.domains of a web container")
+	m.tellUnheard(len(works) == 0 || len(m.labelled()) > 0 || slices.ContainsFunc(works, untold))
+}
+
+// tellUnheard warns that labels cannot be read, where that can make a difference: most people use none.
+func (m *Manager) tellUnheard(matters bool) {
+	if m.unheard == nil || !matters {
+		m.warnOnce("unheard", "")
+		return
+	}
+	text, hint := ErrorText(m.unheard)
+	m.warnOnce("unheard", "labels of web containers are not known, going by what they last asked for", cert.AttrErr, text, cert.AttrHint, hint)
+}
+
+func (m *Manager) labelled() []cert.Labelled {
+	all, _ := m.Store.Labelled() // an error is told where the wishes are made
+	return all
+}
+
+func untold(w *work) bool {
+	return w.lineage.Issued() && !w.spec.Reload.Off && len(w.spec.Reload.Targets) == 0
 }
 
 // tellUntold warns of stored certificates that no web container is told of, though nobody has chosen that.
 func (m *Manager) tellUntold(works []*work) {
 	var names []string
 	for _, w := range works {
-		if w.lineage.Issued() && !w.spec.Reload.Off && len(w.spec.Reload.Targets) == 0 {
+		if untold(w) {
 			names = append(names, w.name)
 		}
 	}
 	msg := ""
-	if m.Labels != nil && len(names) > 0 { // without labels the configuration has said so
+	if m.Labels != nil && m.unheard == nil && len(names) > 0 { // without labels the configuration has said so
 		msg = "no web container is told of new certificates"
 	}
 	m.warnOnce("untold", msg, "certs", strings.Join(names, " "), cert.AttrHint,

@@ -3,6 +3,7 @@ package renewal
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -173,6 +174,69 @@ func TestUntoldCertificateIsSaidOnceWhereLabelsAreHeard(t *testing.T) {
 		stop()
 		if log := w.log.String(); strings.Count(log, "no web container is told of new certificates") != 1 || !strings.Contains(log, `certs=b.example`) {
 			t.Errorf("log = %s, want it said once of b.example", log)
+		}
+	})
+}
+
+func TestContainerIsForgottenADayAfterAnAnswerWithoutIt(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t)
+		var l labels
+		l.set(asks("p-web-1", "web", "a.example"))
+		stop := w.keep(l.hear(w.manager()))
+		time.Sleep(time.Minute)
+		l.mu.Lock()
+		l.away = errors.New("no engine")
+		l.mu.Unlock()
+		time.Sleep(7 * 24 * time.Hour)
+		l.mu.Lock()
+		l.away, l.all = nil, nil
+		l.mu.Unlock()
+		time.Sleep(20 * time.Hour)
+		if log := w.log.String(); strings.Contains(log, "not renewed") {
+			t.Errorf("forgotten at once after the engine was away for a week: %s", log)
+		}
+		time.Sleep(20 * time.Hour)
+		stop()
+		if log := w.log.String(); !strings.Contains(log, "stored certificate is not configured and not renewed") || strings.Count(log, "labels of web containers are not known") != 1 {
+			t.Errorf("log = %s, want the engine's absence and the end of renewals each said once", log)
+		}
+	})
+}
+
+func TestLabelsThatChangeAllTheTimeBurnNoLimit(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t)
+		var l labels
+		stop := w.keep(l.hear(w.manager()))
+		for i := range 200 {
+			l.set(asks("p-web-1", "web", fmt.Sprintf("%d.example", i)), asks("p-shop-1", "shop", "b.example"))
+			time.Sleep(2 * time.Minute)
+		}
+		stop()
+		if n := w.issuer.count(); n > maxChanges+2 {
+			t.Errorf("%d orders, want one for the first text and %d for others, and one for the neighbour", n, maxChanges)
+		}
+		if n := strings.Count(w.log.String(), "change too often"); n != 1 {
+			t.Errorf("said %d times, want once", n)
+		}
+	})
+}
+
+func TestHugeLabelsOfANeighbourAreNobodyElsesTrouble(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t)
+		var l labels
+		huge := asks("q-evil-1", "evil", strings.Repeat("x", 2<<20))
+		huge.Labels["sidecert.x"] = strings.Repeat("x", 2<<20)
+		l.set(huge)
+		stop := w.keep(l.hear(w.manager()))
+		time.Sleep(time.Minute)
+		l.set(huge, asks("p-web-1", "web", "a.example"))
+		time.Sleep(2 * time.Minute)
+		stop()
+		if got := w.lineage("a.example"); !got.Issued() {
+			t.Errorf("no certificate beside a neighbour with huge labels: %s", w.log)
 		}
 	})
 }

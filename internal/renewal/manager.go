@@ -100,6 +100,8 @@ type Manager struct {
 	waitedFor map[string]bool
 	// kept are the certificates of the last pass, for the glances until the next one.
 	kept []cert.Kept
+	// unheard is why the labels of containers are not known now; nil if they are.
+	unheard error
 }
 
 // New makes a manager; Run starts it.

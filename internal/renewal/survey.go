@@ -31,7 +31,8 @@ func worksOf(wishes []cert.Wish) []*work {
 // survey reads every lineage, mends what was interrupted or damaged, and puts placeholders where there is nothing.
 func (m *Manager) survey(ctx context.Context) (works []*work, left map[string]string) {
 	wishes, doubts := m.wishes()
-	lineages := m.lineages(ctx, wishes.Specs)
+	lineages := m.lineages(ctx, slices.Concat(wishes.Specs, wishes.Asked))
+	doubts = append(doubts, wishes.Refused(lineages)...)
 	plan, left := wishes.Plan(lineages)
 	works = worksOf(plan)
 	m.tellLabels(doubts, works)
