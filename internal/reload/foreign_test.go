@@ -81,11 +81,7 @@ func (s *stage) wollomatic(t *testing.T, rules map[string]string) {
 // seenAt makes a certificate be looked at where a container answers: the test has no DNS that knows it.
 func (s *stage) seenAt(t *testing.T, k cert.Kept, name string) cert.Kept {
 	t.Helper()
-	c, err := s.Engine.Inspect(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	k.Spec.Verify.Endpoints = placeOf(shared(docker.Container{}, c), 443)
+	k.Spec.Verify.Endpoints = []string{s.Endpoint(t, name, 443)}
 	return k
 }
 
