@@ -125,10 +125,10 @@ func (s *Stage) Reach(t *testing.T, c docker.Config) *docker.Engine {
 	return engine
 }
 
-// Until waits until something is so, half a minute at most; is says what is missing.
+// Until waits until something is so, a minute at most; is tells what is missing.
 func Until(t *testing.T, what string, is func() error) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; {
+	for end := time.Now().Add(time.Minute); ; {
 		err := is()
 		if err == nil {
 			return
