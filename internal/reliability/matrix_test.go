@@ -100,7 +100,7 @@ var cells = []struct {
 	{nginx, engineAway, bySocketProxy, stale("HUP", "does not reach the engine"), fine("HUP")},
 	{nginx, proxyAway, bySocketProxy, stale("HUP", "does not answer", "see that the proxy runs"), fine("HUP")},
 	{nginx, refused, reading, stale("HUP", "refused by the socket proxy", "allow POST /containers/{id}/kill in the socket proxy"), want{}},
-	{httpd, refused, withoutExec, want{cert.Current, "USR1", []string{"allow POST /exec/{id}/start in the socket proxy"}, newOne, untouched}, want{}},
+	{httpd, refused, withoutExec, want{cert.Current, "USR1", []string{"which ends httpd if its configuration is broken: allow", "/exec/{id}/"}, newOne, untouched}, want{}},
 	{nginx, oldCopy, bySocket, stale("HUP", "cannot load certificate", "docker compose exec web nginx -t"), want{}},
 }
 
