@@ -2,7 +2,7 @@
 # Reloads nginx when a certificate has changed, where sidecert has no way to the Docker engine. Mounted into /docker-entrypoint.d/: the
 # image's entrypoint runs it before nginx, and the loop goes on beside it.
 set -eu
-stored() { cat /etc/letsencrypt/live/*/fullchain.pem 2>/dev/null | cksum; }
+stored() { cat /etc/letsencrypt/live/*/fullchain.pem 2>/dev/null | sha256sum; }
 seen=$(stored)
 (
     while sleep 60; do

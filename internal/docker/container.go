@@ -220,8 +220,9 @@ func ofInspect(r container.InspectResponse) Container {
 		c.Project, c.Service, c.Labels = config.Labels[LabelProject], config.Labels[LabelService], ownLabels(config.Labels)
 		c.OneOff = oneOff(config.Labels)
 		for _, v := range config.Env {
-			name, _, _ := strings.Cut(v, "=")
-			c.EnvNames = append(c.EnvNames, name)
+			if name, _, set := strings.Cut(v, "="); set { // a name alone takes the image's variable away
+				c.EnvNames = append(c.EnvNames, name)
+			}
 		}
 	}
 	if n := r.NetworkSettings; n != nil {

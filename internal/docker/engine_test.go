@@ -127,7 +127,7 @@ func TestListLeavesOutOneOffContainersAndHasStoppedOnes(t *testing.T) {
 func TestInspectKeepsNoValuesOfTheEnvironment(t *testing.T) {
 	f, e := fake(t)
 	f.Add(dockertest.Container{
-		Name: "web", Image: "nginx:1", Command: []string{"/entry", "nginx"}, Env: []string{"DB_PASSWORD=secret", "NGINX_VERSION=1"},
+		Name: "web", Image: "nginx:1", Command: []string{"/entry", "nginx"}, Env: []string{"DB_PASSWORD=secret", "NGINX_VERSION=1", "TAKEN_AWAY"},
 		RestartPolicy: "always", Ports: map[string][]dockertest.Port{"8443/tcp": {{HostIP: "0.0.0.0", HostPort: "443"}}, "53/udp": {{HostPort: "53"}}},
 		Networks: map[string]string{"front": "10.1.2.3", "six": "fd00::3"}, Gateway: "10.1.2.1",
 	})

@@ -24,4 +24,11 @@
 //	SOAK=20m go test -run Soak -v -timeout 30m ./internal/reliability
 //
 // A look is one TLS handshake and one loading of the files, each second. SOAK is 1m if unset, with a kill every 10 s.
+//
+// What becomes of a renewal where a real web server in a real engine meets a fault, on each way to the engine, as a table:
+//
+//	go test -run Matrix -v ./internal/reliability
+//
+// A cell is as it should be if sidecert finds the container, tells it and says of it what the table in matrix_test.go wants, and if a client
+// that trusts the CA is shown what it wants. The store is the real one, on disk; a second look comes a minute later by sidecert's clock.
 package reliability

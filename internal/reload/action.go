@@ -39,8 +39,9 @@ func unsafeKey(f found, a cert.Action) string { return a.String() + " " + f.Imag
 // do tries what was planned until something could be done.
 func (r *Reloader) do(ctx context.Context, f found, actions []cert.Action) deed {
 	var d deed
+	var refused error // why the action before could not be done
 	for i, a := range actions {
-		d = deed{Action: a}
+		refused, d = d.err, deed{Action: a}
 		var possible bool
 		possible, d.err = r.try(ctx, f, a)
 		r.log.Debug("container told", cert.AttrContainer, f.Name, cert.AttrAction, a.String(), cert.AttrErr, d.err)
@@ -51,7 +52,7 @@ func (r *Reloader) do(ctx context.Context, f found, actions []cert.Action) deed 
 			break
 		}
 	}
-	d.hint = hintOfAction(f, d.Action, len(actions) > 1)
+	d.hint = hintOfAction(f, d.Action, len(actions) > 1, refused)
 	switch {
 	case errors.Is(d.err, docker.ErrUnavailable):
 		d.hint = r.engine.Advice(d.err)
@@ -104,10 +105,7 @@ func (r *Reloader) test(ctx context.Context, f found) error {
 
 // rescue starts a container that an action has ended, and remembers that it did.
 func (r *Reloader) rescue(ctx context.Context, f found, ended docker.State, a cert.Action, state *cert.TargetState) error {
-	what := fmt.Sprintf("%s ended the container", a)
-	if !ended.Running() {
-		what += fmt.Sprintf(" (exit code %d)", ended.ExitCode)
-	}
+	what := fmt.Sprintf("%s ended the container%s", a, exitCode(ended))
 	if state.Unsafe == nil {
 		state.Unsafe = map[string]string{}
 	}
@@ -119,4 +117,13 @@ func (r *Reloader) rescue(ctx context.Context, f found, ended docker.State, a ce
 		return fmt.Errorf("%s, and it could not be started again: %w", what, err)
 	}
 	return nil
+}
+
+// exitCode is that of a container that ended, to go on from what is said of it; "" where its policy has started it since, when the engine
+// has none any more.
+func exitCode(s docker.State) string {
+	if s.Running() {
+		return ""
+	}
+	return fmt.Sprintf(" (exit code %d)", s.ExitCode)
 }

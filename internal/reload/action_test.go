@@ -50,7 +50,8 @@ func TestAutoDoesWhatTheServerSurvives(t *testing.T) {
 		{"unless-stopped where commands are forbidden", func(c *dockertest.Container) { c.RestartPolicy = "unless-stopped" }, "POST /containers/{id}/exec", false, []string{"kill p-web-1 HUP"}, "restart: always"},
 		{"httpd", func(c *dockertest.Container) { c.Image, c.Command = "httpd:2.4", []string{"httpd-foreground"} }, "", false, []string{"exec p-web-1 httpd -k graceful"}, ""},
 		{"httpd of a distribution", func(c *dockertest.Container) { c.Image, c.Command = "php:8-apache", []string{"apache2-foreground"} }, "", true, []string{"exec p-web-1 httpd -k graceful", "exec p-web-1 apachectl -k graceful"}, ""},
-		{"httpd where commands are forbidden", func(c *dockertest.Container) { c.Image, c.Command = "httpd:2.4", []string{"httpd-foreground"} }, "POST /containers/{id}/exec", false, []string{"kill p-web-1 USR1"}, "broken"},
+		{"httpd where commands are forbidden", func(c *dockertest.Container) { c.Image, c.Command = "httpd:2.4", []string{"httpd-foreground"} }, "POST /containers/{id}/exec", false, []string{"kill p-web-1 USR1"}, "broken: allow POST /containers/{id}/exec in"},
+		{"httpd where commands are forbidden at their start", func(c *dockertest.Container) { c.Image, c.Command = "httpd:2.4", []string{"httpd-foreground"} }, "POST /exec/{id}/start", false, []string{"exec p-web-1 httpd -k graceful", "exec p-web-1 apachectl -k graceful", "kill p-web-1 USR1"}, "broken: allow POST /exec/{id}/start in"},
 		{"haproxy", func(c *dockertest.Container) { c.Image, c.Command = "haproxy:lts", []string{"haproxy"} }, "", false, []string{"kill p-web-1 HUP"}, ""},
 		{"anything else", func(c *dockertest.Container) { c.Image, c.Command = "caddy:2", []string{"caddy"} }, "", false, []string{"restart p-web-1"}, ""},
 	} {
@@ -237,16 +238,32 @@ func TestWhatAPersonDoesSoonAfterASignalIsNotTakenForItsHarm(t *testing.T) {
 	}
 }
 
+// TestRestartThatTheContainerDoesNotSurviveIsReported has one that stays down, and one that its policy starts again and again, of which
+// the engine tells no exit code then.
 func TestRestartThatTheContainerDoesNotSurviveIsReported(t *testing.T) {
-	b := newBench(t)
-	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
-	c := newSite(t, v1).nginx("web")
-	c.Image, c.Command = "caddy:2", []string{"caddy"}
-	id := b.engine.Add(c)
-	b.engine.OnRestart(func(string) { b.engine.Stop(id, 1) })
-	o := one(t, b.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))}), "a.test", "p-web-1")
-	if o.Class != cert.Unseen || o.Err == nil || !strings.Contains(o.Hint, "docker compose logs web") {
-		t.Errorf("outcome %+v, want unseen with an error and where to read why", o)
+	for want, again := range map[string]bool{"the container does not run after a restart (exit code 1)": false, "the container does not run after a restart": true} {
+		t.Run(want, func(t *testing.T) {
+			b := newBench(t)
+			v1, v2 := issue(t, "a.test"), issue(t, "a.test")
+			c := newSite(t, v1).nginx("web")
+			c.Image, c.Command = "caddy:2", []string{"caddy"}
+			id := b.engine.Add(c)
+			b.engine.OnRestart(func(string) {
+				if !again {
+					b.engine.Stop(id, 1)
+					return
+				}
+				c.ID, c.Ports = id, map[string][]dockertest.Port{"1/tcp": {{HostPort: "443"}}} // where nobody listens
+				time.AfterFunc(200*time.Millisecond, func() {
+					c.StartedAt = time.Now()
+					b.engine.Add(c)
+				})
+			})
+			o := one(t, b.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))}), "a.test", "p-web-1")
+			if o.Class != cert.Unseen || o.Err == nil || o.Err.Error() != want || !strings.Contains(o.Hint, "docker compose logs web") {
+				t.Errorf("outcome %+v, want unseen with %q and where to read why", o, want)
+			}
+		})
 	}
 }
 

@@ -2,7 +2,6 @@ package reload
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,144 +13,43 @@ import (
 
 	"github.com/sidecert/sidecert/internal/cert"
 	"github.com/sidecert/sidecert/internal/docker"
+	"github.com/sidecert/sidecert/internal/docker/enginetest"
 )
 
 // The tests of this file have real web servers in a real Docker engine. They are skipped where there is none, unless CI=true or
 // SIDECERT_REQUIRE_DOCKER=1 says that there has to be one.
 
-const nginxConf = `server {
-	listen 443 ssl;
-	server_name a.test;
-	ssl_certificate /tls/fullchain.pem;
-	ssl_certificate_key /tls/privkey.pem;
-}
-`
-
-const httpdConf = `ServerRoot /usr/local/apache2
-ServerName a.test
-Listen 443
-LoadModule mpm_event_module modules/mod_mpm_event.so
-LoadModule authz_core_module modules/mod_authz_core.so
-LoadModule socache_shmcb_module modules/mod_socache_shmcb.so
-LoadModule ssl_module modules/mod_ssl.so
-LoadModule unixd_module modules/mod_unixd.so
-ErrorLog /proc/self/fd/2
-<VirtualHost *:443>
-	SSLEngine on
-	SSLCertificateFile /tls/fullchain.pem
-	SSLCertificateKeyFile /tls/privkey.pem
-</VirtualHost>
-`
-
-const haproxyConf = `defaults
-	mode http
-	timeout client 5s
-	timeout connect 5s
-	timeout server 5s
-frontend web
-	bind :443 ssl crt /tls/haproxy.pem
-	http-request return status 204
-`
-
-// stage is a Compose project of its own in a real engine, with a folder that its containers have as /tls.
+// stage has a Reloader before its engine.
 type stage struct {
+	*enginetest.Stage
 	*Reloader
-	engine  *docker.Engine
-	memory  *memory
-	project string
-	tls     string
+	memory *memory
 }
 
 func newStage(t *testing.T, images ...string) *stage {
 	t.Helper()
 	t.Parallel()
-	absent := t.Skipf
-	if os.Getenv("CI") == "true" || os.Getenv("SIDECERT_REQUIRE_DOCKER") == "1" {
-		absent = t.Fatalf
-	}
-	engine, err := docker.New(docker.Config{Host: os.Getenv("DOCKER_HOST")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := engine.Ping(t.Context()); err != nil {
-		absent("no Docker engine to test with: %v", err)
-	}
-	for _, image := range images {
-		if err := exec.Command("docker", "image", "inspect", image).Run(); err != nil {
-			absent("no image %s to test with: docker pull %s", image, image)
-		}
-	}
-	s := &stage{engine: engine, memory: &memory{files: map[string][]byte{}}, project: "sidecert-test-" + strings.ToLower(rand.Text()[:8]), tls: t.TempDir()}
-	s.Reloader = New(Config{Engine: engine, Project: s.project, Memory: s.memory})
+	s := &stage{Stage: enginetest.New(t, images...), memory: &memory{files: map[string][]byte{}}}
+	s.Reloader = New(Config{Engine: s.Engine, Project: s.Project, Memory: s.memory})
 	s.pace.calm = 0 // the containers have just started
 	return s
-}
-
-// run starts a container of a service; before are flags of docker run, after the image and the command.
-func (s *stage) run(t *testing.T, service string, number int, before []string, after ...string) string {
-	t.Helper()
-	name := fmt.Sprintf("%s-%s-%d", s.project, service, number)
-	args := []string{
-		"run", "--detach", "--name", name, "--label", "sidecert-test", "--label", "com.docker.compose.project=" + s.project,
-		"--label", "com.docker.compose.service=" + service, "--volume", s.tls + ":/tls:ro",
-	}
-	t.Cleanup(func() { exec.Command("docker", "rm", "--force", "--volumes", name).Run() })
-	s.docker(t, append(append(args, before...), after...)...)
-	return name
-}
-
-func (s *stage) docker(t *testing.T, args ...string) string {
-	t.Helper()
-	out, err := exec.Command("docker", args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("docker %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
-
-// file writes one for a mount, readable by every user.
-func (s *stage) file(t *testing.T, name, text string) string {
-	t.Helper()
-	path := filepath.Join(s.tls, name)
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-// store puts a version where the web servers read it.
-func (s *stage) store(t *testing.T, b cert.Bundle) {
-	t.Helper()
-	pem, err := b.PEM()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.file(t, "fullchain.pem", string(pem[cert.FullchainPEM]))
-	s.file(t, "privkey.pem", string(pem[cert.PrivkeyPEM]))
-	s.file(t, "haproxy.pem", string(pem[cert.FullchainPEM])+string(pem[cert.PrivkeyPEM]))
 }
 
 // up waits until a container serves a version.
 func (s *stage) up(t *testing.T, name string, b cert.Bundle) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	for ctx.Err() == nil {
-		if s.class(t, name, b) == cert.Current {
-			return
+	enginetest.Until(t, name+" serves", func() error {
+		if class := s.class(t, name, b); class != cert.Current {
+			return fmt.Errorf("it is %s; it says:\n%s", class, s.Docker(t, "logs", name))
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-	t.Fatalf("%s did not come up:\n%s", name, s.docker(t, "logs", name))
+		return nil
+	})
 }
 
 // class is how what a container serves stands to a version.
 func (s *stage) class(t *testing.T, name string, b cert.Bundle) cert.Class {
 	t.Helper()
-	c, err := s.engine.Inspect(t.Context(), name)
+	c, err := s.Engine.Inspect(t.Context(), name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,20 +59,13 @@ func (s *stage) class(t *testing.T, name string, b cert.Bundle) cert.Class {
 
 func (s *stage) nginx(t *testing.T, service string, number int, before ...string) string {
 	t.Helper()
-	conf := s.file(t, "nginx.conf", nginxConf)
-	return s.run(t, service, number, append([]string{"--restart", "always", "--volume", conf + ":/etc/nginx/conf.d/default.conf:ro"}, before...), "nginx:1")
-}
-
-// signals are the kills that the engine was asked for since the beginning.
-func (s *stage) signals(t *testing.T, name string) string {
-	t.Helper()
-	return s.docker(t, "events", "--since", "10m", "--until", "0s", "--filter", "container="+name, "--filter", "event=kill")
+	return s.Start(t, enginetest.Nginx, service, number, before...)
 }
 
 func TestRealNginxReplicasAllServeTheNewCertificate(t *testing.T) {
 	s := newStage(t, "nginx:1")
 	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
-	s.store(t, v1)
+	s.Store(t, v1)
 	var names []string
 	for i := range 3 {
 		names = append(names, s.nginx(t, "web", i+1))
@@ -182,7 +73,7 @@ func TestRealNginxReplicasAllServeTheNewCertificate(t *testing.T) {
 	for _, name := range names {
 		s.up(t, name, v1)
 	}
-	s.store(t, v2)
+	s.Store(t, v2)
 	l := s.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))})
 	for _, name := range names {
 		o := one(t, l, "a.test", name)
@@ -196,16 +87,16 @@ func TestRealNginxReplicasAllServeTheNewCertificate(t *testing.T) {
 func TestRealNginxWithUnlessStoppedIsReloadedWithoutASignal(t *testing.T) {
 	s := newStage(t, "nginx:1")
 	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
-	s.store(t, v1)
+	s.Store(t, v1)
 	name := s.nginx(t, "web", 1, "--restart", "unless-stopped")
 	s.up(t, name, v1)
-	s.store(t, v2)
+	s.Store(t, v2)
 	o := one(t, s.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))}), "a.test", name)
 	wantClass(t, o, cert.Current)
 	if o.Action != "exec nginx -s reload" || !strings.Contains(o.Hint, "restart: always") {
 		t.Errorf("action %q, hint %q; want a command and why", o.Action, o.Hint)
 	}
-	if got := s.signals(t, name); got != "" {
+	if got := s.Signals(t, name); got != "" {
 		t.Errorf("the engine was asked for a signal, so that it would not start the container after a reboot: %s", got)
 	}
 }
@@ -213,14 +104,14 @@ func TestRealNginxWithUnlessStoppedIsReloadedWithoutASignal(t *testing.T) {
 func TestRealNginxThatWasRecreatedIsToldByItsNewID(t *testing.T) {
 	s := newStage(t, "nginx:1")
 	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
-	s.store(t, v1)
+	s.Store(t, v1)
 	name := s.nginx(t, "web", 1)
 	s.up(t, name, v1)
 	wantClass(t, one(t, s.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1}, auto("web"))}), "a.test", name), cert.Current)
-	s.docker(t, "rm", "--force", name)
+	s.Docker(t, "rm", "--force", name)
 	s.nginx(t, "web", 1)
 	s.up(t, name, v1)
-	s.store(t, v2)
+	s.Store(t, v2)
 	wantClass(t, one(t, s.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))}), "a.test", name), cert.Current)
 }
 
@@ -228,12 +119,12 @@ func TestRealNginxBehindAShellIsReportedAsStale(t *testing.T) {
 	s := newStage(t, "nginx:1")
 	s.pace.settle = 3 * time.Second
 	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
-	s.store(t, v1)
-	conf := s.file(t, "nginx.conf", nginxConf)
-	name := s.run(t, "web", 1, []string{"--volume", conf + ":/etc/nginx/conf.d/default.conf:ro", "--entrypoint", "sh"},
+	s.Store(t, v1)
+	conf := s.File(t, "nginx.conf", enginetest.NginxConf)
+	name := s.Run(t, "web", 1, []string{"--volume", conf + ":/etc/nginx/conf.d/default.conf:ro", "--entrypoint", "sh"},
 		"nginx:1", "-c", "nginx -g 'daemon off;' & while :; do sleep 1; done")
 	s.up(t, name, v1)
-	s.store(t, v2)
+	s.Store(t, v2)
 	k := keep("a.test", []cert.Bundle{v1, v2}, auto("web"))
 	o := one(t, s.Look(t.Context(), []cert.Kept{k}), "a.test", name)
 	if o.Class != cert.Stale || o.Err == nil || !strings.Contains(o.Hint, "shell") {
@@ -249,11 +140,11 @@ func TestRealNginxWithABrokenConfigurationStaysUp(t *testing.T) {
 	s := newStage(t, "nginx:1")
 	s.pace.settle = 3 * time.Second
 	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
-	s.store(t, v1)
+	s.Store(t, v1)
 	name := s.nginx(t, "web", 1)
 	s.up(t, name, v1)
-	s.store(t, v2)
-	s.file(t, "nginx.conf", nginxConf+"}")
+	s.Store(t, v2)
+	s.File(t, "nginx.conf", enginetest.NginxConf+"}")
 	k := keep("a.test", []cert.Bundle{v1, v2}, auto("web"))
 	k.Spec.Reload.Fallback = restart
 	o := one(t, s.Look(t.Context(), []cert.Kept{k}), "a.test", name)
@@ -267,17 +158,16 @@ func TestRealNginxWithABrokenConfigurationStaysUp(t *testing.T) {
 
 func (s *stage) httpd(t *testing.T) string {
 	t.Helper()
-	conf := s.file(t, "httpd.conf", httpdConf)
-	return s.run(t, "web", 1, []string{"--restart", "always", "--volume", conf + ":/usr/local/apache2/conf/httpd.conf:ro"}, "httpd:2.4")
+	return s.Start(t, enginetest.Httpd, "web", 1)
 }
 
 func TestRealHttpdServesTheNewCertificate(t *testing.T) {
 	s := newStage(t, "httpd:2.4")
 	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
-	s.store(t, v1)
+	s.Store(t, v1)
 	name := s.httpd(t)
 	s.up(t, name, v1)
-	s.store(t, v2)
+	s.Store(t, v2)
 	o := one(t, s.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))}), "a.test", name)
 	wantClass(t, o, cert.Current)
 	if o.Action != "exec httpd -k graceful" || o.Err != nil {
@@ -288,11 +178,11 @@ func TestRealHttpdServesTheNewCertificate(t *testing.T) {
 func TestRealHttpdWithABrokenConfigurationStaysUp(t *testing.T) {
 	s := newStage(t, "httpd:2.4")
 	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
-	s.store(t, v1)
+	s.Store(t, v1)
 	name := s.httpd(t)
 	s.up(t, name, v1)
-	s.store(t, v2)
-	s.file(t, "httpd.conf", httpdConf+"Nonsense\n")
+	s.Store(t, v2)
+	s.File(t, "httpd.conf", enginetest.HttpdConf+"Nonsense\n")
 	o := one(t, s.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))}), "a.test", name)
 	if o.Class != cert.Stale || o.Err == nil || !strings.Contains(o.Err.Error(), "Invalid command 'Nonsense'") || !strings.Contains(o.Hint, "httpd -t") {
 		t.Errorf("outcome %+v, want stale with the exit code and the command that shows why", o)
@@ -307,11 +197,10 @@ func TestRealHaproxyServesTheNewCertificate(t *testing.T) {
 		t.Run(policy, func(t *testing.T) {
 			s := newStage(t, "haproxy:lts-alpine")
 			v1, v2 := issue(t, "a.test"), issue(t, "a.test")
-			s.store(t, v1)
-			conf := s.file(t, "haproxy.cfg", haproxyConf)
-			name := s.run(t, "web", 1, []string{"--restart", policy, "--volume", conf + ":/usr/local/etc/haproxy/haproxy.cfg:ro"}, "haproxy:lts-alpine")
+			s.Store(t, v1)
+			name := s.Start(t, enginetest.Haproxy, "web", 1, "--restart", policy)
 			s.up(t, name, v1)
-			s.store(t, v2)
+			s.Store(t, v2)
 			// A haproxy that has just started may answer before its master heeds HUP: what is stale then is told again.
 			for end := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
 				o := one(t, s.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))}), "a.test", name)
@@ -337,12 +226,12 @@ func TestRealContainerThatEndsOnHUPIsStartedAndRestartedFromThenOn(t *testing.T)
 			s := newStage(t, image)
 			s.pace.settle = 3 * time.Second
 			v1, v2 := issue(t, "a.test"), issue(t, "a.test")
-			name := s.run(t, "web", 1, []string{"--init", "--restart", "always", "--entrypoint", "sh"}, image, "-c", "sleep 1000; exit")
+			name := s.Run(t, "web", 1, []string{"--init", "--restart", "always", "--entrypoint", "sh"}, image, "-c", "sleep 1000; exit")
 			o := one(t, s.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1}, signal("web", "HUP"))}), "a.test", name)
 			if o.Err == nil || o.Err.Error() != want {
 				t.Errorf("outcome %+v, want %q", o, want)
 			}
-			c, err := s.engine.Inspect(t.Context(), name)
+			c, err := s.Engine.Inspect(t.Context(), name)
 			if err != nil || !c.State.Running() {
 				t.Errorf("state = %+v, %v, want it running again", c.State, err)
 			}
@@ -363,24 +252,24 @@ func TestRealCrashAfterASignalIsMendedByThePolicyOnlyWithAStopSignal(t *testing.
 			if flag != "" {
 				before = append(before, "--stop-signal", flag)
 			}
-			name := s.run(t, "web", 1, before, "golang:1.26", "-c", "trap : HUP; trap 'exit 7' USR2; touch /ready; while :; do sleep 0.1; done")
+			name := s.Run(t, "web", 1, before, "golang:1.26", "-c", "trap : HUP; trap 'exit 7' USR2; touch /ready; while :; do sleep 0.1; done")
 			for ended := (docker.Ended{ExitCode: 1}); ended.ExitCode != 0; {
 				var err error
-				if ended, err = s.engine.Exec(t.Context(), name, []string{"test", "-e", "/ready"}); err != nil {
+				if ended, err = s.Engine.Exec(t.Context(), name, []string{"test", "-e", "/ready"}); err != nil {
 					t.Fatal(err)
 				}
 			}
-			c, err := s.engine.Inspect(t.Context(), name)
+			c, err := s.Engine.Inspect(t.Context(), name)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if got := harmOfSignal(c, "HUP") == ""; got != want {
 				t.Errorf("harmOfSignal says harmless: %v, want %v", got, want)
 			}
-			if err := s.engine.Kill(t.Context(), name, "HUP"); err != nil {
+			if err := s.Engine.Kill(t.Context(), name, "HUP"); err != nil {
 				t.Fatal(err)
 			}
-			s.docker(t, "exec", name, "sh", "-c", "kill -USR2 1")
+			s.Docker(t, "exec", name, "sh", "-c", "kill -USR2 1")
 			if got := s.mended(t, name, c.State.StartedAt); got != want {
 				t.Errorf("started by its policy after the crash: %v, want %v", got, want)
 			}
@@ -394,7 +283,7 @@ func (s *stage) mended(t *testing.T, name string, started time.Time) bool {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	for ctx.Err() == nil {
-		c, err := s.engine.Inspect(t.Context(), name)
+		c, err := s.Engine.Inspect(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -411,9 +300,9 @@ func (s *stage) mended(t *testing.T, name string, started time.Time) bool {
 
 func TestRealCommandThatIsNotThereHasAShellsExitCode(t *testing.T) {
 	s := newStage(t, "nginx:1")
-	s.store(t, issue(t, "a.test"))
+	s.Store(t, issue(t, "a.test"))
 	name := s.nginx(t, "web", 1)
-	if ended, err := s.engine.Exec(t.Context(), name, []string{"nosuchcommand"}); err != nil || !docker.NoCommand(ended.ExitCode) {
+	if ended, err := s.Engine.Exec(t.Context(), name, []string{"nosuchcommand"}); err != nil || !docker.NoCommand(ended.ExitCode) {
 		t.Errorf("Exec() = %+v, %v, want 126 or 127", ended, err)
 	}
 }
@@ -421,10 +310,10 @@ func TestRealCommandThatIsNotThereHasAShellsExitCode(t *testing.T) {
 func TestRealUpstreamIsTheContainersAddress(t *testing.T) {
 	s := newStage(t, "nginx:1")
 	v := issue(t, "a.test")
-	s.store(t, v)
+	s.Store(t, v)
 	name := s.nginx(t, "web", 1)
 	s.up(t, name, v)
-	c, err := s.engine.Inspect(t.Context(), name)
+	c, err := s.Engine.Inspect(t.Context(), name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -438,24 +327,24 @@ func TestRealUpstreamIsTheContainersAddress(t *testing.T) {
 func TestRealMountsAndPoliciesAreExamined(t *testing.T) {
 	s := newStage(t, "nginx:1")
 	v := issue(t, "a.test")
-	s.store(t, v)
-	certs, state, webroot := s.project+"_certs", s.project+"_state", s.project+"_webroot"
+	s.Store(t, v)
+	certs, state, webroot := s.Project+"_certs", s.Project+"_state", s.Project+"_webroot"
 	t.Cleanup(func() { exec.Command("docker", "volume", "rm", certs, state, webroot).Run() }) // after the containers
-	own := s.run(t, "sidecert", 1, []string{"--volume", certs + ":/etc/letsencrypt", "--volume", state + ":/var/lib/sidecert",
+	own := s.Run(t, "sidecert", 1, []string{"--volume", certs + ":/etc/letsencrypt", "--volume", state + ":/var/lib/sidecert",
 		"--volume", webroot + ":/var/www/certbot", "--entrypoint", "sleep"}, "nginx:1", "1000")
-	conf := s.file(t, "nginx.conf", nginxConf)
+	conf := s.File(t, "nginx.conf", enginetest.NginxConf)
 	web := func(service string, before ...string) string {
-		name := s.run(t, service, 1, append([]string{"--volume", conf + ":/etc/nginx/conf.d/default.conf:ro"}, before...), "nginx:1")
+		name := s.Run(t, service, 1, append([]string{"--volume", conf + ":/etc/nginx/conf.d/default.conf:ro"}, before...), "nginx:1")
 		s.up(t, name, v)
 		return name
 	}
 	good := web("good", "--restart", "always", "--volume", certs+":/etc/letsencrypt:ro", "--mount", "type=volume,src="+webroot+",dst=/www,readonly")
-	data := s.docker(t, "volume", "inspect", "--format", "{{.Mountpoint}}", certs)
+	data := s.Docker(t, "volume", "inspect", "--format", "{{.Mountpoint}}", certs)
 	bad := web("bad", "--restart", "unless-stopped", "--volume", data+":/certs", "--volume", state+":/state:ro",
 		"--mount", "type=bind,src="+filepath.Dir(data)+",dst=/around,readonly")
 	none := web("none")
 
-	s.Reloader = New(Config{Engine: asked{housed{s.engine, own}}, Memory: s.memory, CertDir: "/etc/letsencrypt", StateDir: "/var/lib/sidecert"})
+	s.Reloader = New(Config{Engine: asked{housed{s.Engine, own}}, Memory: s.memory, CertDir: "/etc/letsencrypt", StateDir: "/var/lib/sidecert"})
 	k := keep("a.test", []cert.Bundle{v}, auto("good"), auto("bad"), auto("none"))
 	k.Spec.Webroot = "/var/www/certbot"
 	all := s.Examine(t.Context(), []cert.Kept{k})
@@ -482,7 +371,7 @@ func TestRealMountsAndPoliciesAreExamined(t *testing.T) {
 		}
 	}
 	for _, name := range []string{good, bad, none} {
-		if got := s.signals(t, name); got != "" {
+		if got := s.Signals(t, name); got != "" {
 			t.Errorf("%s was told something: %s", name, got)
 		}
 	}

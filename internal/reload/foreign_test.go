@@ -20,6 +20,7 @@ import (
 
 	"github.com/sidecert/sidecert/internal/cert"
 	"github.com/sidecert/sidecert/internal/docker"
+	"github.com/sidecert/sidecert/internal/docker/enginetest"
 )
 
 // The tests of this file have a socket proxy of another maker before a real engine, or an engine that is reached by TLS. The proxies
@@ -29,53 +30,23 @@ import (
 // tecnativa puts the stand-in before the stage's engine, with its defaults but for the switches that are named.
 func (s *stage) tecnativa(t *testing.T, switches ...string) (name string) {
 	t.Helper()
-	config, err := filepath.Abs("../../compose/testdata/socket-proxy.cfg")
-	if err != nil {
-		t.Fatal(err)
-	}
-	before := []string{"--user", "0", "--publish", "127.0.0.1:0:2375", "--volume", "/var/run/docker.sock:/var/run/docker.sock",
-		"--volume", config + ":/usr/local/etc/haproxy/haproxy.cfg:ro", "--env", "EVENTS=1", "--env", "PING=1", "--env", "VERSION=1"}
-	for _, on := range switches {
-		before = append(before, "--env", on)
-	}
-	name = s.run(t, "socket-proxy", 1, before, "haproxy:lts-alpine")
-	s.through(t, docker.Config{Host: "tcp://" + s.published(t, name, "2375")})
+	name, host := s.Tecnativa(t, switches...)
+	s.through(t, docker.Config{Host: host})
 	return name
 }
 
-func (s *stage) published(t *testing.T, name, port string) string {
-	t.Helper()
-	return strings.Fields(s.docker(t, "port", name, port))[0]
-}
-
 // by makes the stage's Reloader, not the test itself, speak to the engine by another way.
-func (s *stage) by(t *testing.T, c docker.Config) *docker.Engine {
-	t.Helper()
-	engine, err := docker.New(c)
-	if err != nil {
-		t.Fatal(err)
-	}
+func (s *stage) by(engine *docker.Engine) *docker.Engine {
 	pace := s.pace
-	s.Reloader = New(Config{Engine: engine, Project: s.project, Memory: s.memory})
+	s.Reloader = New(Config{Engine: engine, Project: s.Project, Memory: s.memory})
 	s.pace = pace
 	return engine
 }
 
-// through waits too until that way is there.
+// through waits until that way is there.
 func (s *stage) through(t *testing.T, c docker.Config) *docker.Engine {
 	t.Helper()
-	engine := s.by(t, c)
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		_, err := engine.Ping(ctx)
-		cancel()
-		if err == nil {
-			return engine
-		}
-		if time.Now().After(end) {
-			t.Fatal(err)
-		}
-	}
+	return s.by(s.Reach(t, c))
 }
 
 // wollomatic is a proxy that lets through what a whole path matches of its method's regex, as wollomatic/socket-proxy does.
@@ -100,17 +71,17 @@ func (s *stage) wollomatic(t *testing.T, rules map[string]string) {
 		}
 	}))
 	t.Cleanup(func() { srv.CloseClientConnections(); srv.Close() })
-	s.by(t, docker.Config{Host: "tcp://" + srv.Listener.Addr().String()})
+	engine, err := docker.New(docker.Config{Host: "tcp://" + srv.Listener.Addr().String()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.by(engine)
 }
 
 // seenAt makes a certificate be looked at where a container answers: the test has no DNS that knows it.
 func (s *stage) seenAt(t *testing.T, k cert.Kept, name string) cert.Kept {
 	t.Helper()
-	c, err := s.engine.Inspect(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	k.Spec.Verify.Endpoints = placeOf(shared(docker.Container{}, c), 443)
+	k.Spec.Verify.Endpoints = []string{s.Endpoint(t, name, 443)}
 	return k
 }
 
@@ -119,10 +90,10 @@ func TestRealProxyThatLetsNamesAloneBeToldIsEnoughForExplicitActions(t *testing.
 		t.Run(action, func(t *testing.T) {
 			s := newStage(t, "nginx:1", "haproxy:lts-alpine")
 			v1, v2 := issue(t, "a.test"), issue(t, "a.test")
-			s.store(t, v1)
+			s.Store(t, v1)
 			name := s.nginx(t, "web", 1)
 			s.up(t, name, v1)
-			s.store(t, v2)
+			s.Store(t, v2)
 			s.tecnativa(t, "POST=1", "ALLOW_RESTARTS=1")
 			k := s.seenAt(t, keep("a.test", []cert.Bundle{v1, v2}, cert.Target{Word: name, Action: reload}), name)
 			wantFinding(t, s.Examine(t.Context(), []cert.Kept{k}), cert.Bad, "served", name, "a.test")
@@ -144,10 +115,10 @@ func TestRealProxyThatLetsNamesAloneBeToldSaysWhatIsAmiss(t *testing.T) {
 	s := newStage(t, "nginx:1", "haproxy:lts-alpine")
 	s.pace.settle = time.Second
 	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
-	s.store(t, v1)
+	s.Store(t, v1)
 	name := s.nginx(t, "web", 1)
 	s.up(t, name, v1)
-	s.store(t, v2)
+	s.Store(t, v2)
 	s.tecnativa(t, "POST=1", "ALLOW_RESTARTS=1")
 	k := s.seenAt(t, keep("a.test", []cert.Bundle{v1, v2}, auto(name), signal("web", "HUP")), name)
 	l := s.Look(t.Context(), []cert.Kept{k})
@@ -157,7 +128,7 @@ func TestRealProxyThatLetsNamesAloneBeToldSaysWhatIsAmiss(t *testing.T) {
 	if o := one(t, l, "a.test", "web"); o.Err == nil || !strings.Contains(o.Hint, "container_name: web") || l.Next.IsZero() {
 		t.Errorf("a service's name: outcome %+v, next %v; want that exact container names are needed, and another look", o, l.Next)
 	}
-	s.docker(t, "stop", "--time", "1", name)
+	s.Docker(t, "stop", "--time", "1", name)
 	s.memory.files = map[string][]byte{}
 	k.Spec.Reload.Targets = []cert.Target{signal(name, "HUP")}
 	l = s.Look(t.Context(), []cert.Kept{k})
@@ -167,7 +138,7 @@ func TestRealProxyThatLetsNamesAloneBeToldSaysWhatIsAmiss(t *testing.T) {
 	k.Spec.Reload.Targets = []cert.Target{{Word: name, Action: restart}}
 	s.memory.files = map[string][]byte{}
 	s.Look(t.Context(), []cert.Kept{k})
-	if c, err := s.engine.Inspect(t.Context(), name); err != nil || !c.State.Running() {
+	if c, err := s.Engine.Inspect(t.Context(), name); err != nil || !c.State.Running() {
 		t.Errorf("after a restart the stopped container is %q, %v; want it running", c.State.Status, err)
 	}
 }
@@ -175,18 +146,18 @@ func TestRealProxyThatLetsNamesAloneBeToldSaysWhatIsAmiss(t *testing.T) {
 func TestRealProxyThatLetsCommandsThroughTellsTheirWords(t *testing.T) {
 	s := newStage(t, "httpd:2.4", "haproxy:lts-alpine")
 	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
-	s.store(t, v1)
+	s.Store(t, v1)
 	name := s.httpd(t)
 	s.up(t, name, v1)
-	s.store(t, v2)
+	s.Store(t, v2)
 	s.tecnativa(t, "CONTAINERS=1", "POST=1", "EXEC=1")
 	k := keep("a.test", []cert.Bundle{v1, v2}, auto("web"))
-	s.file(t, "httpd.conf", httpdConf+"Nonsense\n")
+	s.File(t, "httpd.conf", enginetest.HttpdConf+"Nonsense\n")
 	o := one(t, s.Look(t.Context(), []cert.Kept{k}), "a.test", name)
 	if o.Class != cert.Stale || o.Err == nil || !strings.Contains(o.Err.Error(), "exit code 1: ") || !strings.Contains(o.Err.Error(), "Invalid command 'Nonsense'") {
 		t.Errorf("outcome %+v, want stale with the exit code and httpd's words", o)
 	}
-	s.file(t, "httpd.conf", httpdConf)
+	s.File(t, "httpd.conf", enginetest.HttpdConf)
 	s.memory.files = map[string][]byte{}
 	o = one(t, s.Look(t.Context(), []cert.Kept{k}), "a.test", name)
 	wantClass(t, o, cert.Current)
@@ -203,17 +174,16 @@ func TestRealProxyThatLetsCommandsThroughReloadsByThem(t *testing.T) {
 		t.Run(image, func(t *testing.T) {
 			s := newStage(t, "nginx:1", "haproxy:lts-alpine")
 			v1, v2 := issue(t, "a.test"), issue(t, "a.test")
-			s.store(t, v1)
+			s.Store(t, v1)
 			var name string
 			if image == "nginx:1" {
 				name = s.nginx(t, "web", 1, "--restart", "unless-stopped")
 			} else {
-				conf := s.file(t, "haproxy.cfg", haproxyConf)
-				name = s.run(t, "web", 1, []string{"--restart", "unless-stopped", "--volume", conf + ":/usr/local/etc/haproxy/haproxy.cfg:ro"}, image)
+				name = s.Start(t, enginetest.Haproxy, "web", 1, "--restart", "unless-stopped")
 			}
 			s.up(t, name, v1)
 			s.tecnativa(t, "CONTAINERS=1", "POST=1", "EXEC=1") // which takes longer than a haproxy needs to heed HUP
-			s.store(t, v2)
+			s.Store(t, v2)
 			o := one(t, s.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))}), "a.test", name)
 			wantClass(t, o, cert.Current)
 			if o.Action != action {
@@ -226,10 +196,10 @@ func TestRealProxyThatLetsCommandsThroughReloadsByThem(t *testing.T) {
 func TestRealProxyThatOnlyReadsIsToldWhatToAllow(t *testing.T) {
 	s := newStage(t, "nginx:1", "haproxy:lts-alpine")
 	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
-	s.store(t, v1)
+	s.Store(t, v1)
 	name := s.nginx(t, "web", 1)
 	s.up(t, name, v1)
-	s.store(t, v2)
+	s.Store(t, v2)
 	s.tecnativa(t, "CONTAINERS=1", "ALLOW_RESTARTS=1") // which does nothing without POST=1
 	k := keep("a.test", []cert.Bundle{v1, v2}, auto("web"))
 	o := one(t, s.Look(t.Context(), []cert.Kept{k}), "a.test", name)
@@ -241,11 +211,11 @@ func TestRealProxyThatOnlyReadsIsToldWhatToAllow(t *testing.T) {
 
 func TestRealEventsGoOnThroughAProxyThatWasRestarted(t *testing.T) {
 	s := newStage(t, "nginx:1", "haproxy:lts-alpine")
-	s.store(t, issue(t, "a.test"))
+	s.Store(t, issue(t, "a.test"))
 	name := s.nginx(t, "web", 1)
 	proxy := s.tecnativa(t)
 	// A port that is published anew with each start is another one; the container's own address is not.
-	c, err := s.engine.Inspect(t.Context(), proxy)
+	c, err := s.Engine.Inspect(t.Context(), proxy)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,18 +240,18 @@ func TestRealEventsGoOnThroughAProxyThatWasRestarted(t *testing.T) {
 		return starts, ended
 	}
 	starts, ended := listen()
-	s.docker(t, "restart", "--time", "0", name)
+	s.Docker(t, "restart", "--time", "0", name)
 	first := <-starts
 	after = first.At
-	s.docker(t, "kill", proxy)
+	s.Docker(t, "kill", proxy)
 	if err := <-ended; err == nil {
 		t.Error("the stream ended without an error")
 	}
-	s.docker(t, "restart", "--time", "0", name) // while nobody listens
-	s.docker(t, "start", proxy)
+	s.Docker(t, "restart", "--time", "0", name) // while nobody listens
+	s.Docker(t, "start", proxy)
 	s.through(t, docker.Config{Host: "tcp://" + address})
 	starts, _ = listen()
-	if second := <-starts; !second.At.After(first.At) || second.Project != s.project || second.Service != "web" {
+	if second := <-starts; !second.At.After(first.At) || second.Project != s.Project || second.Service != "web" {
 		t.Errorf("heard %+v after %+v, want the start that came in between", second, first)
 	}
 }
@@ -290,10 +260,10 @@ func TestRealEventsGoOnThroughAProxyThatWasRestarted(t *testing.T) {
 func TestRealProxyWithRegexesLetsThroughWhatIsNeeded(t *testing.T) {
 	s := newStage(t, "nginx:1")
 	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
-	s.store(t, v1)
+	s.Store(t, v1)
 	name := s.nginx(t, "web", 1)
 	s.up(t, name, v1)
-	s.store(t, v2)
+	s.Store(t, v2)
 	s.wollomatic(t, exampleRules(t, "../../examples/foreign-proxy/regexes.yaml"))
 	k := keep("a.test", []cert.Bundle{v1, v2}, auto("web"))
 	o := one(t, s.Look(t.Context(), []cert.Kept{k}), "a.test", name)
@@ -323,11 +293,11 @@ func exampleRules(t *testing.T, path string) map[string]string {
 func TestRealProxyWithOneRegexLetsOneContainerBeTold(t *testing.T) {
 	s := newStage(t, "nginx:1")
 	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
-	s.store(t, v1)
+	s.Store(t, v1)
 	name, other := s.nginx(t, "web", 1), s.nginx(t, "other", 1)
 	s.up(t, name, v1)
 	s.up(t, other, v1)
-	s.store(t, v2)
+	s.Store(t, v2)
 	rules := map[string]string{"POST": `/v1\..{1,2}/containers/` + name + `/kill`} // not even the ping
 	s.wollomatic(t, rules)
 	k := s.seenAt(t, keep("a.test", []cert.Bundle{v1, v2}, signal(name, "HUP")), name)
@@ -355,10 +325,10 @@ backend engine
 func TestRealEngineBehindTLSTellsNginx(t *testing.T) {
 	s := newStage(t, "nginx:1", "haproxy:lts-alpine")
 	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
-	s.store(t, v1)
+	s.Store(t, v1)
 	name := s.nginx(t, "web", 1)
 	s.up(t, name, v1)
-	s.store(t, v2)
+	s.Store(t, v2)
 	dir := t.TempDir()
 	key := newKey(t)
 	template := &x509.Certificate{
@@ -374,12 +344,12 @@ func TestRealEngineBehindTLSTellsNginx(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s.file(t, "engine.pem", certPEM+keyPEM)
-	s.file(t, "ca.pem", certPEM)
-	conf := s.file(t, "proxy.cfg", tlsProxyConf)
-	proxy := s.run(t, "engine", 1, []string{"--user", "0", "--publish", "127.0.0.1:0:2376", "--volume", "/var/run/docker.sock:/var/run/docker.sock",
+	s.File(t, "engine.pem", certPEM+keyPEM)
+	s.File(t, "ca.pem", certPEM)
+	conf := s.File(t, "proxy.cfg", tlsProxyConf)
+	proxy := s.Run(t, "engine", 1, []string{"--user", "0", "--publish", "127.0.0.1:0:2376", "--volume", "/var/run/docker.sock:/var/run/docker.sock",
 		"--volume", conf + ":/usr/local/etc/haproxy/haproxy.cfg:ro"}, "haproxy:lts-alpine")
-	host := "tcp://" + s.published(t, proxy, "2376")
+	host := "tcp://" + s.Published(t, proxy, "2376")
 	s.through(t, docker.Config{Host: host, CertPath: dir, TLSVerify: true})
 	o := one(t, s.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))}), "a.test", name)
 	wantClass(t, o, cert.Current)

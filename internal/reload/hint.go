@@ -40,14 +40,15 @@ func check(f found) string {
 	return logs(f)
 }
 
-// hintOfAction is what to know of an action that was done. chosen says that we had a choice, which is to be explained.
-func hintOfAction(f found, a cert.Action, chosen bool) string {
+// hintOfAction is what to know of an action that was done. chosen says that we had a choice, which is to be explained; refused is why the
+// action before could not be done.
+func hintOfAction(f found, a cert.Action, chosen bool, refused error) string {
 	s := serverIn(f.Container)
 	switch {
 	case f.blind, a.Kind == cert.ActionExec && !chosen:
 		return ""
 	case a.Kind == cert.ActionSignal && chosen && s.commandFirst:
-		return fmt.Sprintf("no command can be run in the container, so that it was sent %s, which ends %s if its configuration is broken: allow POST /containers/{id}/exec in the socket proxy", a, s.name)
+		return fmt.Sprintf("no command can be run in the container, so that it was sent %s, which ends %s if its configuration is broken: %s", a, s.name, cmp.Or(hintOf(refused), fmt.Sprint(refused)))
 	case a.Kind == cert.ActionSignal:
 		return harmOfSignal(f.Container, a.Signal)
 	case a.Kind == cert.ActionExec:

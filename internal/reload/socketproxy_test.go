@@ -10,14 +10,15 @@ import (
 
 	"github.com/sidecert/sidecert/internal/cert"
 	"github.com/sidecert/sidecert/internal/docker"
+	"github.com/sidecert/sidecert/internal/docker/enginetest"
 	"github.com/sidecert/sidecert/internal/socketproxy"
 )
 
 // behindProxy puts our own socket proxy between the stage and its engine, which lets the targets through.
 func (s *stage) behindProxy(t *testing.T, targets ...cert.Target) {
 	t.Helper()
-	web := New(Config{Engine: s.engine, Project: s.project})
-	p := socketproxy.New(socketproxy.Config{Engine: s.engine, Select: func(ctx context.Context) (docker.Container, []docker.Container, error) {
+	web := New(Config{Engine: s.Engine, Project: s.Project})
+	p := socketproxy.New(socketproxy.Config{Engine: s.Engine, Select: func(ctx context.Context) (docker.Container, []docker.Container, error) {
 		return web.Select(ctx, targets, DiscoverProject)
 	}})
 	socket := filepath.Join(t.TempDir(), "docker.sock")
@@ -25,20 +26,8 @@ func (s *stage) behindProxy(t *testing.T, targets ...cert.Target) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error)
-	go func() { done <- p.Serve(ctx, l) }()
-	t.Cleanup(func() {
-		cancel()
-		<-done
-	})
-	engine, err := docker.New(docker.Config{Host: "unix://" + socket})
-	if err != nil {
-		t.Fatal(err)
-	}
-	pace := s.pace
-	s.Reloader = New(Config{Engine: engine, Project: s.project, Memory: s.memory})
-	s.pace = pace
+	enginetest.Serve(t, p, l)
+	s.through(t, docker.Config{Host: "unix://" + socket})
 }
 
 func TestRealServersAreReloadedThroughTheSocketProxy(t *testing.T) {
@@ -46,11 +35,11 @@ func TestRealServersAreReloadedThroughTheSocketProxy(t *testing.T) {
 		t.Run("nginx by "+action, func(t *testing.T) {
 			s := newStage(t, "nginx:1")
 			v1, v2 := issue(t, "a.test"), issue(t, "a.test")
-			s.store(t, v1)
+			s.Store(t, v1)
 			name := s.nginx(t, "web", 1, "--restart", policy)
 			s.up(t, name, v1)
 			s.behindProxy(t, auto("web"))
-			s.store(t, v2)
+			s.Store(t, v2)
 			o := one(t, s.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))}), "a.test", name)
 			wantClass(t, o, cert.Current)
 			if o.Action != action {
@@ -61,11 +50,11 @@ func TestRealServersAreReloadedThroughTheSocketProxy(t *testing.T) {
 	t.Run("httpd", func(t *testing.T) {
 		s := newStage(t, "httpd:2.4")
 		v1, v2 := issue(t, "a.test"), issue(t, "a.test")
-		s.store(t, v1)
+		s.Store(t, v1)
 		name := s.httpd(t)
 		s.up(t, name, v1)
 		s.behindProxy(t, auto("web"))
-		s.store(t, v2)
+		s.Store(t, v2)
 		o := one(t, s.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))}), "a.test", name)
 		wantClass(t, o, cert.Current)
 		if o.Action != "exec httpd -k graceful" || o.Err != nil {
@@ -75,9 +64,8 @@ func TestRealServersAreReloadedThroughTheSocketProxy(t *testing.T) {
 	t.Run("haproxy, whose command is not let through", func(t *testing.T) {
 		s := newStage(t, "haproxy:lts-alpine")
 		v := issue(t, "a.test")
-		s.store(t, v)
-		conf := s.file(t, "haproxy.cfg", haproxyConf)
-		name := s.run(t, "web", 1, []string{"--restart", "unless-stopped", "--volume", conf + ":/usr/local/etc/haproxy/haproxy.cfg:ro"}, "haproxy:lts-alpine")
+		s.Store(t, v)
+		name := s.Start(t, enginetest.Haproxy, "web", 1, "--restart", "unless-stopped")
 		s.up(t, name, v)
 		s.behindProxy(t, auto("web"))
 		c, err := s.Reloader.engine.Inspect(t.Context(), name)
@@ -99,14 +87,14 @@ func TestRealComplaintsComeThroughTheSocketProxy(t *testing.T) {
 		t.Run(image, func(t *testing.T) {
 			s := newStage(t, image)
 			v1, v2 := issue(t, "a.test"), issue(t, "a.test")
-			s.store(t, v1)
+			s.Store(t, v1)
 			start := map[string]func() string{"nginx:1": func() string { return s.nginx(t, "web", 1) }, "httpd:2.4": func() string { return s.httpd(t) }}
 			name := start[image]()
 			s.up(t, name, v1)
 			s.behindProxy(t, auto("web"))
-			s.store(t, v2)
-			s.file(t, "nginx.conf", nginxConf+"}")
-			s.file(t, "httpd.conf", httpdConf+"Nonsense\n")
+			s.Store(t, v2)
+			s.File(t, "nginx.conf", enginetest.NginxConf+"}")
+			s.File(t, "httpd.conf", enginetest.HttpdConf+"Nonsense\n")
 			o := one(t, s.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))}), "a.test", name)
 			if o.Class != cert.Stale || o.Err == nil || !strings.Contains(o.Err.Error(), want) {
 				t.Errorf("outcome %+v, want stale with the words %q", o, want)
@@ -118,12 +106,12 @@ func TestRealComplaintsComeThroughTheSocketProxy(t *testing.T) {
 func TestRealContainerThatTheSocketProxyDoesNotKnowIsNotFound(t *testing.T) {
 	s := newStage(t, "nginx:1")
 	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
-	s.store(t, v1)
+	s.Store(t, v1)
 	web, other := s.nginx(t, "web", 1), s.nginx(t, "other", 1)
 	s.up(t, web, v1)
 	s.up(t, other, v1)
 	s.behindProxy(t, auto("web"))
-	s.store(t, v2)
+	s.Store(t, v2)
 	for _, named := range []string{"other", other} {
 		k := keep("a.test", []cert.Bundle{v1, v2}, signal(named, "HUP"))
 		o := one(t, s.Look(t.Context(), []cert.Kept{k}), "a.test", named)
@@ -134,7 +122,7 @@ func TestRealContainerThatTheSocketProxyDoesNotKnowIsNotFound(t *testing.T) {
 	if err := s.Reloader.engine.Kill(t.Context(), other, "HUP"); !errors.Is(err, docker.ErrNotFound) {
 		t.Errorf("HUP by name: %v", err)
 	}
-	if got := s.signals(t, other); got != "" {
+	if got := s.Signals(t, other); got != "" {
 		t.Errorf("it was told something: %s", got)
 	}
 }
@@ -142,7 +130,7 @@ func TestRealContainerThatTheSocketProxyDoesNotKnowIsNotFound(t *testing.T) {
 func TestRealSocketProxyIsExamined(t *testing.T) {
 	s := newStage(t, "nginx:1")
 	v := issue(t, "a.test")
-	s.store(t, v)
+	s.Store(t, v)
 	name := s.nginx(t, "web", 1)
 	s.up(t, name, v)
 	s.behindProxy(t, auto("web"))
@@ -155,38 +143,38 @@ func TestRealSocketProxyIsExamined(t *testing.T) {
 			t.Errorf("finding %+v, want nothing wrong", f)
 		}
 	}
-	if got := s.signals(t, name); got != "" {
+	if got := s.Signals(t, name); got != "" {
 		t.Errorf("it was told something: %s", got)
 	}
 }
 
 func TestRealSelectionIsWhatTargetsAndLabelsName(t *testing.T) {
 	s := newStage(t, "nginx:1")
-	other := s.project + "b"
+	other := s.Project + "b"
 	idle := []string{"sleep", "1000"}
 	for _, service := range []string{"web", "web", "db"} {
-		s.run(t, service, 1+len(s.docker(t, "ps", "--quiet", "--filter", "name="+s.project+"-"+service)), nil, append([]string{"nginx:1"}, idle...)...)
+		s.Run(t, service, 1+len(s.Docker(t, "ps", "--quiet", "--filter", "name="+s.Project+"-"+service)), nil, append([]string{"nginx:1"}, idle...)...)
 	}
-	s.run(t, "marked", 1, []string{"--label", "sidecert.domains=a.test"}, append([]string{"nginx:1"}, idle...)...)
-	s.run(t, "stranger", 1, []string{"--label", "com.docker.compose.project=" + other, "--label", "sidecert.reload="}, append([]string{"nginx:1"}, idle...)...)
+	s.Run(t, "marked", 1, []string{"--label", "sidecert.domains=a.test"}, append([]string{"nginx:1"}, idle...)...)
+	s.Run(t, "stranger", 1, []string{"--label", "com.docker.compose.project=" + other, "--label", "sidecert.reload="}, append([]string{"nginx:1"}, idle...)...)
 	for _, tt := range []struct {
 		discover Discover
 		project  string
 		want     int
-	}{{DiscoverOff, s.project, 2}, {DiscoverProject, s.project, 3}, {DiscoverProject, "", 0}} {
-		web := New(Config{Engine: s.engine, Project: tt.project})
+	}{{DiscoverOff, s.Project, 2}, {DiscoverProject, s.Project, 3}, {DiscoverProject, "", 0}} {
+		web := New(Config{Engine: s.Engine, Project: tt.project})
 		_, all, err := web.Select(t.Context(), []cert.Target{auto("web"), auto("web"), auto("absent")}, tt.discover)
 		if err != nil || len(all) != tt.want {
 			t.Errorf("Select() with DISCOVER=%s in project %q = %v, %v, want %d containers", tt.discover, tt.project, all, err, tt.want)
 		}
 	}
-	_, all, err := New(Config{Engine: s.engine, Project: s.project}).Select(t.Context(), nil, DiscoverAll)
+	_, all, err := New(Config{Engine: s.Engine, Project: s.Project}).Select(t.Context(), nil, DiscoverAll)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var names []string
 	for _, c := range all {
-		if strings.HasPrefix(c.Name, s.project) { // other tests run beside this one
+		if strings.HasPrefix(c.Name, s.Project) { // other tests run beside this one
 			names = append(names, c.Service)
 		}
 	}

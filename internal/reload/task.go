@@ -310,7 +310,7 @@ func (t *task) over(ctx context.Context, views []*view, a cert.Action, now docke
 		}
 	case a.Kind == cert.ActionRestart:
 		for _, v := range views {
-			v.err = fmt.Errorf("the container does not run after a restart (exit code %d)%s", now.ExitCode, said(t.r.logged(ctx, t.found, v.at)))
+			v.err = fmt.Errorf("the container does not run after a restart%s%s", exitCode(now), said(t.r.logged(ctx, t.found, v.at)))
 			v.hint = "see " + logs(t.found)
 		}
 	default:

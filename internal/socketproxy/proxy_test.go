@@ -18,6 +18,7 @@ import (
 	"github.com/sidecert/sidecert/internal/cert"
 	"github.com/sidecert/sidecert/internal/docker"
 	"github.com/sidecert/sidecert/internal/docker/dockertest"
+	"github.com/sidecert/sidecert/internal/docker/enginetest"
 	"github.com/sidecert/sidecert/internal/reload"
 )
 
@@ -34,20 +35,20 @@ func names(all []docker.Container) string {
 func TestListHasTheAllowedAndSidecert(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, "nginx:1", "golang:1.26")
-	b := s.project + "b"
+	b := s.Project + "b"
 	idle := []string{"--", "sleep", "1000"}
-	own := s.run(t, s.project, "socket-proxy", "golang:1.26", idle...)
-	self := s.run(t, s.project, "sidecert", "golang:1.26", idle...)
-	s.run(t, s.project, "web", "nginx:1", "--publish", "127.0.0.1::80", "--volume", "/etc:/etc/host:ro", "--stop-signal", "SIGWINCH", "--restart", "always")
-	s.run(t, s.project, "marked", "nginx:1", "--label", "sidecert.domains=a.test")
-	s.run(t, s.project, "labelled", "nginx:1", "--label", "tls=on")
-	s.run(t, s.project, "db", "nginx:1")
-	s.run(t, s.project, "down", "nginx:1", "--label", "sidecert.reload=HUP")
-	s.docker(t, "stop", "--time", "1", s.project+"-down-1")
+	own := s.run(t, s.Project, "socket-proxy", "golang:1.26", idle...)
+	self := s.run(t, s.Project, "sidecert", "golang:1.26", idle...)
+	s.run(t, s.Project, "web", "nginx:1", "--publish", "127.0.0.1::80", "--volume", "/etc:/etc/host:ro", "--stop-signal", "SIGWINCH", "--restart", "always")
+	s.run(t, s.Project, "marked", "nginx:1", "--label", "sidecert.domains=a.test")
+	s.run(t, s.Project, "labelled", "nginx:1", "--label", "tls=on")
+	s.run(t, s.Project, "db", "nginx:1")
+	s.run(t, s.Project, "down", "nginx:1", "--label", "sidecert.reload=HUP")
+	s.Docker(t, "stop", "--time", "1", s.Project+"-down-1")
 	s.run(t, b, "web", "nginx:1")
 	s.run(t, b, "marked", "nginx:1", "--label", "sidecert.reload")
 	s.run(t, b, "sidecert", "golang:1.26", idle...)
-	oneOff := s.run(t, s.project, "sidecert-run", "golang:1.26", "--label", "com.docker.compose.oneoff=True", "--", "sleep", "1000")
+	oneOff := s.run(t, s.Project, "sidecert-run", "golang:1.26", "--label", "com.docker.compose.oneoff=True", "--", "sleep", "1000")
 	s.proxy(t, own, reload.DiscoverProject, cert.Target{Word: "web"}, cert.Target{Label: "tls=on"}, cert.Target{Project: b, Word: "web"})
 	e := s.through(t)
 	for _, tt := range []struct {
@@ -55,10 +56,10 @@ func TestListHasTheAllowedAndSidecert(t *testing.T) {
 		want   string
 	}{
 		{docker.Filter{}, "down-1 labelled-1 marked-1 sidecert-1 socket-proxy-1 web-1 web-1"},
-		{docker.Filter{Project: s.project}, "down-1 labelled-1 marked-1 sidecert-1 socket-proxy-1 web-1"},
+		{docker.Filter{Project: s.Project}, "down-1 labelled-1 marked-1 sidecert-1 socket-proxy-1 web-1"},
 		{docker.Filter{Project: b}, "web-1"},
-		{docker.Filter{Project: s.project, Service: "web"}, "web-1"},
-		{docker.Filter{Project: s.project, Service: "db"}, ""},
+		{docker.Filter{Project: s.Project, Service: "web"}, "web-1"},
+		{docker.Filter{Project: s.Project, Service: "db"}, ""},
 		{docker.Filter{Label: "sidecert.domains"}, "marked-1"},
 		{docker.Filter{Label: "sidecert.domains=b.test"}, ""},
 		{docker.Filter{Label: "tls=on"}, "labelled-1"},
@@ -70,8 +71,8 @@ func TestListHasTheAllowedAndSidecert(t *testing.T) {
 			t.Errorf("list of %+v = %q, %v, want %q", tt.filter, got, err, tt.want)
 		}
 	}
-	for _, name := range []string{s.project + "-web-1", s.project + "-down-1", self, oneOff, own, b + "-web-1"} {
-		direct, err := s.engine.Inspect(t.Context(), name)
+	for _, name := range []string{s.Project + "-web-1", s.Project + "-down-1", self, oneOff, own, b + "-web-1"} {
+		direct, err := s.Engine.Inspect(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -81,7 +82,7 @@ func TestListHasTheAllowedAndSidecert(t *testing.T) {
 			t.Errorf("%s through the proxy is\n%+v, %v, want it as it is but for its environment:\n%+v", name, got, err, direct)
 		}
 	}
-	for _, name := range []string{s.project + "-db-1", b + "-marked-1", b + "-sidecert-1"} {
+	for _, name := range []string{s.Project + "-db-1", b + "-marked-1", b + "-sidecert-1"} {
 		if _, err := e.Inspect(t.Context(), name); !errors.Is(err, docker.ErrNotFound) {
 			t.Errorf("inspect of %s: %v, want that there is none", name, err)
 		}
@@ -91,11 +92,11 @@ func TestListHasTheAllowedAndSidecert(t *testing.T) {
 			t.Errorf("HUP to %s, which may be seen only: %v", name, err)
 		}
 	}
-	listed := s.docker(t, "--host", "unix://"+s.socket, "ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Image}} {{.Labels}} {{.Ports}} {{.State}}")
+	listed := s.Docker(t, "--host", "unix://"+s.socket, "ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Image}} {{.Labels}} {{.Ports}} {{.State}}")
 	if strings.Count(listed, "\n") != 6 || !strings.Contains(listed, self) || strings.Contains(listed, canary) {
 		t.Errorf("docker ps through the proxy:\n%s", listed)
 	}
-	if got := s.docker(t, "--host", "unix://"+s.socket, "inspect", s.project+"-web-1"); strings.Contains(got, canary) || strings.Contains(got, "Env") {
+	if got := s.Docker(t, "--host", "unix://"+s.socket, "inspect", s.Project+"-web-1"); strings.Contains(got, canary) || strings.Contains(got, "Env") {
 		t.Errorf("docker inspect through the proxy:\n%s", got)
 	}
 }
@@ -103,15 +104,15 @@ func TestListHasTheAllowedAndSidecert(t *testing.T) {
 func TestCommandIsRunOnceAndItsWordsComeBack(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, "nginx:1")
-	own := s.run(t, s.project, "socket-proxy", "nginx:1")
-	web := s.run(t, s.project, "web", "nginx:1")
+	own := s.run(t, s.Project, "socket-proxy", "nginx:1")
+	web := s.run(t, s.Project, "web", "nginx:1")
 	s.proxy(t, own, reload.DiscoverOff, cert.Target{Word: "web"})
 	e := s.through(t)
 	ended, err := e.Exec(t.Context(), web, []string{"nginx", "-t"})
 	if err != nil || ended.ExitCode != 0 || !strings.Contains(ended.Output, "test is successful") {
 		t.Errorf("Exec() = %+v, %v, want nginx's own words", ended, err)
 	}
-	s.docker(t, "exec", web, "sh", "-c", "echo nonsense >/etc/nginx/conf.d/default.conf")
+	s.Docker(t, "exec", web, "sh", "-c", "echo nonsense >/etc/nginx/conf.d/default.conf")
 	ended, err = e.Exec(t.Context(), web, []string{"nginx", "-t"})
 	if err != nil || ended.ExitCode != 1 || !strings.Contains(ended.Output, "unexpected end of file") {
 		t.Errorf("Exec() = %+v, %v, want nginx's complaint", ended, err)
@@ -132,7 +133,7 @@ func TestCommandIsRunOnceAndItsWordsComeBack(t *testing.T) {
 	if _, err := e.Exec(t.Context(), web, []string{"touch", "/hostile"}); !errors.Is(err, docker.ErrForbidden) {
 		t.Errorf("another command: %v, want it refused", err)
 	}
-	s.docker(t, "stop", "--time", "1", web)
+	s.Docker(t, "stop", "--time", "1", web)
 	if _, err := e.Exec(t.Context(), web, []string{"nginx", "-t"}); !errors.Is(err, docker.ErrNotRunning) {
 		t.Errorf("in a stopped container: %v", err)
 	}
@@ -170,9 +171,9 @@ func TestOldestOfTooManyCommandsIsForgotten(t *testing.T) {
 func TestEventsAreThoseOfTheAllowed(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, "nginx:1")
-	own := s.run(t, s.project, "socket-proxy", "nginx:1")
-	web := s.run(t, s.project, "web", "nginx:1")
-	db := s.run(t, s.project, "db", "nginx:1")
+	own := s.run(t, s.Project, "socket-proxy", "nginx:1")
+	web := s.run(t, s.Project, "web", "nginx:1")
+	db := s.run(t, s.Project, "db", "nginx:1")
 	s.proxy(t, own, reload.DiscoverProject, cert.Target{Word: "web"})
 	e := s.through(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -182,11 +183,11 @@ func TestEventsAreThoseOfTheAllowed(t *testing.T) {
 		ended <- e.Events(ctx, time.Time{}, []string{"start", "die"}, func() { close(opened) }, func(e docker.Event) { heard <- e })
 	}()
 	<-opened
-	s.docker(t, "restart", "--time", "0", db)
-	s.docker(t, "restart", "--time", "0", web)
-	later := s.run(t, s.project, "later", "nginx:1", "--label", "sidecert.reload")
-	s.docker(t, "rm", "--force", s.project+"-web-1")
-	again := s.run(t, s.project, "web", "nginx:1")
+	s.Docker(t, "restart", "--time", "0", db)
+	s.Docker(t, "restart", "--time", "0", web)
+	later := s.run(t, s.Project, "later", "nginx:1", "--label", "sidecert.reload")
+	s.Docker(t, "rm", "--force", s.Project+"-web-1")
+	again := s.run(t, s.Project, "web", "nginx:1")
 	var got, last []string
 	var since time.Time
 	for range 5 {
@@ -196,7 +197,7 @@ func TestEventsAreThoseOfTheAllowed(t *testing.T) {
 			if e.ID == web && e.Action == "start" {
 				since = e.At
 			}
-			if e.Project != s.project || e.Name == "" {
+			if e.Project != s.Project || e.Name == "" {
 				t.Errorf("event %+v, want name and project", e)
 			}
 		case <-time.After(30 * time.Second):
@@ -253,7 +254,7 @@ func pretended(t *testing.T) (*Proxy, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	serve(t, p, l)
+	enginetest.Serve(t, p, l)
 	return p, socket
 }
 
@@ -348,7 +349,7 @@ func TestEngineThatIsAwayIsToldAtOnceAndComesBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	serve(t, p, l)
+	enginetest.Serve(t, p, l)
 	client, err := docker.New(docker.Config{Host: "unix://" + at})
 	if err != nil {
 		t.Fatal(err)
@@ -435,7 +436,7 @@ func TestTCPIsListenedAtToo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	serve(t, p, l)
+	enginetest.Serve(t, p, l)
 	client, err := docker.New(docker.Config{Host: "tcp://" + l.Addr().String()})
 	if err != nil {
 		t.Fatal(err)

@@ -3,7 +3,6 @@ package socketproxy
 import (
 	"bufio"
 	"context"
-	"crypto/rand"
 	"fmt"
 	"io"
 	"log/slog"
@@ -20,19 +19,16 @@ import (
 
 	"github.com/sidecert/sidecert/internal/cert"
 	"github.com/sidecert/sidecert/internal/docker"
+	"github.com/sidecert/sidecert/internal/docker/enginetest"
 	"github.com/sidecert/sidecert/internal/reload"
 )
-
-// The tests with a stage have real containers in a real Docker engine. They are skipped where there is none, unless CI=true or
-// SIDECERT_REQUIRE_DOCKER=1 says that there has to be one.
 
 // canary is in every container's environment, and in a label that is not for us.
 const canary = "canary-4711"
 
 // stage is two Compose projects in a real engine, and a proxy before it that stands in the first.
 type stage struct {
-	engine  *docker.Engine
-	project string
+	*enginetest.Stage
 	socket  string
 	log     *lines
 	started string // the engine's clock at the beginning
@@ -60,25 +56,7 @@ func (l *lines) String() string {
 
 func newStage(t *testing.T, images ...string) *stage {
 	t.Helper()
-	absent := t.Skipf
-	if os.Getenv("CI") == "true" || os.Getenv("SIDECERT_REQUIRE_DOCKER") == "1" {
-		absent = t.Fatalf
-	}
-	engine, err := docker.New(docker.Config{Host: os.Getenv("DOCKER_HOST")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := engine.Ping(t.Context()); err != nil {
-		absent("no Docker engine to test with: %v", err)
-	}
-	for _, image := range images {
-		if err := exec.Command("docker", "image", "inspect", image).Run(); err != nil {
-			absent("no image %s to test with: docker pull %s", image, image)
-		}
-	}
-	s := &stage{engine: engine, project: "sidecert-test-" + strings.ToLower(rand.Text()[:8]), log: &lines{}}
-	s.started = fmt.Sprint(time.Now().Unix())
-	return s
+	return &stage{Stage: enginetest.New(t, images...), log: &lines{}, started: fmt.Sprint(time.Now().Unix())}
 }
 
 // run starts a container and returns its ID. It is called PROJECT-SERVICE-1.
@@ -90,18 +68,9 @@ func (s *stage) run(t *testing.T, project, service, image string, more ...string
 	t.Cleanup(func() { exec.Command("docker", "rm", "--force", "--volumes", name).Run() })
 	at := slices.IndexFunc(more, func(word string) bool { return word == "--" })
 	if at < 0 {
-		return s.docker(t, append(append(args, more...), image)...)
+		return s.Docker(t, append(append(args, more...), image)...)
 	}
-	return s.docker(t, append(append(append(args, more[:at]...), image), more[at+1:]...)...)
-}
-
-func (s *stage) docker(t *testing.T, args ...string) string {
-	t.Helper()
-	out, err := exec.Command("docker", args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("docker %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return strings.TrimSpace(string(out))
+	return s.Docker(t, append(append(append(args, more[:at]...), image), more[at+1:]...)...)
 }
 
 // housed is the engine as seen from a container of the stage, in which our program runs.
@@ -125,30 +94,17 @@ func (s *stage) proxy(t *testing.T, in string, discover reload.Discover, targets
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(s.log, nil))
-	web := reload.New(reload.Config{Engine: housed{s.engine, in}, Log: log})
+	web := reload.New(reload.Config{Engine: housed{s.Engine, in}, Log: log})
 	var labels []string
 	for _, target := range targets {
 		if target.Label != "" {
 			labels = append(labels, target.Label)
 		}
 	}
-	p := New(Config{Engine: s.engine, Labels: labels, Log: log, Select: func(ctx context.Context) (docker.Container, []docker.Container, error) {
+	p := New(Config{Engine: s.Engine, Labels: labels, Log: log, Select: func(ctx context.Context) (docker.Container, []docker.Container, error) {
 		return web.Select(ctx, targets, discover)
 	}})
-	serve(t, p, l)
-}
-
-// serve runs a proxy until the test ends.
-func serve(t *testing.T, p *Proxy, l net.Listener) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error)
-	go func() { done <- p.Serve(ctx, l) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Serve() = %v", err)
-		}
-	})
+	enginetest.Serve(t, p, l)
 }
 
 // through is an engine for a client of the proxy.

@@ -338,24 +338,24 @@ func escape(text string) string {
 
 func TestOnlyReloadsOfTheNamedContainersAreLetThrough(t *testing.T) {
 	s := newStage(t, "nginx:1", "golang:1.26")
-	b := s.project + "b"
-	webID := s.run(t, s.project, "web", "nginx:1")
+	b := s.Project + "b"
+	webID := s.run(t, s.Project, "web", "nginx:1")
 	otherID := s.run(t, b, "web", "nginx:1")
-	selfID := s.run(t, s.project, "sidecert", "golang:1.26", "--", "sleep", "1000")
-	own := s.run(t, s.project, "socket-proxy", "golang:1.26", "--", "sleep", "1000")
-	loose := s.project + "-loose"
+	selfID := s.run(t, s.Project, "sidecert", "golang:1.26", "--", "sleep", "1000")
+	own := s.run(t, s.Project, "socket-proxy", "golang:1.26", "--", "sleep", "1000")
+	loose := s.Project + "-loose"
 	t.Cleanup(func() { exec.Command("docker", "rm", "--force", "--volumes", loose).Run() })
-	looseID := s.docker(t, "run", "--detach", "--name", loose, "--label", "sidecert-test", "--env", "PASSWORD="+canary, "nginx:1")
+	looseID := s.Docker(t, "run", "--detach", "--name", loose, "--label", "sidecert-test", "--env", "PASSWORD="+canary, "nginx:1")
 	forbidden := []string{otherID, selfID, own, looseID}
-	before := s.docker(t, append([]string{"inspect", "--format", "{{.Id}} {{.State.StartedAt}} {{.RestartCount}} {{.HostConfig.Memory}} {{.Name}}"}, forbidden...)...)
+	before := s.Docker(t, append([]string{"inspect", "--format", "{{.Id}} {{.State.StartedAt}} {{.RestartCount}} {{.HostConfig.Memory}} {{.Name}}"}, forbidden...)...)
 	things := func() string {
-		return s.docker(t, "ps", "--all", "--filter", "name=sidecert-hostile") + s.docker(t, "images", "sidecert-hostile") +
-			s.docker(t, "volume", "ls", "--filter", "name=sidecert-hostile") + s.docker(t, "network", "ls", "--filter", "name=sidecert-hostile")
+		return s.Docker(t, "ps", "--all", "--filter", "name=sidecert-hostile") + s.Docker(t, "images", "sidecert-hostile") +
+			s.Docker(t, "volume", "ls", "--filter", "name=sidecert-hostile") + s.Docker(t, "network", "ls", "--filter", "name=sidecert-hostile")
 	}
 	none := things()
 
 	s.proxy(t, own, reload.DiscoverProject, cert.Target{Word: "web"})
-	all := rows(s.project+"-web-1", webID, b+"-web-1", otherID, s.project+"-sidecert-1", selfID, loose)
+	all := rows(s.Project+"-web-1", webID, b+"-web-1", otherID, s.Project+"-sidecert-1", selfID, loose)
 	hups := 0
 	for step, how := range map[int]string{1: "byte by byte", 1 << 20: "at once"} {
 		for _, r := range all {
@@ -367,18 +367,18 @@ func TestOnlyReloadsOfTheNamedContainersAreLetThrough(t *testing.T) {
 	}
 	t.Logf("%d requests, each in two ways", len(all))
 
-	if after := s.docker(t, append([]string{"inspect", "--format", "{{.Id}} {{.State.StartedAt}} {{.RestartCount}} {{.HostConfig.Memory}} {{.Name}}"}, forbidden...)...); after != before {
+	if after := s.Docker(t, append([]string{"inspect", "--format", "{{.Id}} {{.State.StartedAt}} {{.RestartCount}} {{.HostConfig.Memory}} {{.Name}}"}, forbidden...)...); after != before {
 		t.Errorf("forbidden containers were touched: before\n%s\nafter\n%s", before, after)
 	}
 	for _, id := range forbidden {
 		if got := s.happened(t, id, "kill", "die", "restart", "stop", "pause", "exec_create", "exec_start", "rename", "update", "archive-path", "export", "attach"); got != "" {
 			t.Errorf("something befell a forbidden container: %s", got)
 		}
-		if got := s.docker(t, "diff", id); strings.Contains(got, "hostile") {
+		if got := s.Docker(t, "diff", id); strings.Contains(got, "hostile") {
 			t.Errorf("files were made: %s", got)
 		}
 	}
-	if got := s.docker(t, "diff", webID); strings.Contains(got, "hostile") {
+	if got := s.Docker(t, "diff", webID); strings.Contains(got, "hostile") {
 		t.Errorf("files were made: %s", got)
 	}
 	if got := s.happened(t, webID, "exec_create", "exec_start", "pause", "rename", "update", "attach", "archive-path", "export"); got != "" {
@@ -414,5 +414,5 @@ func (s *stage) happened(t *testing.T, id string, actions ...string) string {
 	for _, action := range actions {
 		args = append(args, "--filter", "event="+action)
 	}
-	return s.docker(t, args...)
+	return s.Docker(t, args...)
 }
