@@ -24,7 +24,8 @@ import (
 )
 
 const (
-	// servedScenes is how many projects there are side by side, with three or four web containers and a sidecert each.
+	// servedScenes is how many projects there are side by side, with three or four web containers and a sidecert each. It is
+	// the engine that is busy then: more of them gain no time on two processors.
 	servedScenes = 12
 	// shortServed renewals are tried unless SERVED says otherwise.
 	shortServed = 60
