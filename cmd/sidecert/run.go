@@ -146,6 +146,6 @@ func (p *parts) lookOnEvents(ctx context.Context) {
 		p.manager.Look(ctx)
 	})
 	if ctx.Err() == nil {
-		p.log.Info("starts of web containers are not noticed at once, only every minute", cert.AttrErr, err)
+		p.log.Info("starts of web containers are not noticed at once, only every half minute", cert.AttrErr, err)
 	}
 }

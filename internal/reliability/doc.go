@@ -31,4 +31,11 @@
 //
 // A cell is as it should be if sidecert finds the container, tells it and says of it what the table in matrix_test.go wants, and if a client
 // that trusts the CA is shown what it wants. The store is the real one, on disk; a second look comes a minute later by sidecert's clock.
+//
+// Whether what sidecert reports as served is served, while web containers in a real engine, its socket and the daemon itself meet a random
+// fault around each renewal:
+//
+//	SERVED=200 go test -run NothingIsReported -v ./internal/reliability
+//
+// SERVED is 60 if unset; SEED repeats the choice of the faults, though not their very moments.
 package reliability

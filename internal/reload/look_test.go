@@ -49,6 +49,23 @@ func TestStaleContainerIsToldAndSeenToServeTheNewVersion(t *testing.T) {
 	b.wantDeeds(t, "kill p-web-1 HUP")
 }
 
+// TestContainerThatWentBackToAnOlderVersionIsNewsEvenIfItIsCurrentAgain is about one that was told in the very look that found it.
+func TestContainerThatWentBackToAnOlderVersionIsNewsEvenIfItIsCurrentAgain(t *testing.T) {
+	b := newBench(t)
+	v1, v2 := issue(t, "a.test"), issue(t, "a.test")
+	s := newSite(t, v2)
+	b.engine.Add(s.nginx("web"))
+	b.onSignal(func() { s.set("", v2) })
+	kept := []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))}
+	wantClass(t, one(t, b.Look(t.Context(), kept), "a.test", "p-web-1"), cert.Current)
+	s.set("", v1)
+	o := one(t, b.Look(t.Context(), kept), "a.test", "p-web-1")
+	wantClass(t, o, cert.Current)
+	if !o.Changed || o.Action != "HUP" {
+		t.Errorf("outcome %+v, want HUP and a change: nobody would hear of it otherwise", o)
+	}
+}
+
 func TestPlaceholderThatIsServedInPlaceOfTheFirstCertificateIsStale(t *testing.T) {
 	b := newBench(t)
 	placeholder, err := cert.Placeholder("a.test", []string{"a.test"}, time.Now())

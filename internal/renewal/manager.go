@@ -140,8 +140,9 @@ const (
 	tick = 10 * time.Second
 	// longest is the most that passes between two passes.
 	longest = time.Hour
-	// glance is the most that passes between two looks at the web containers.
-	glance = time.Minute
+	// glance is the most that passes between two looks at the web containers. What became stale just after it was dialled is to be
+	// reported within a minute, although a look in which somebody is told in vain takes 10 s, and the one before may have too.
+	glance = 30 * time.Second
 	// stuck is how long nothing may come further: above the longest that any one step takes, an attempt with its 15 minutes.
 	stuck = time.Hour
 	// workers is how many certificates are worked on side by side.

@@ -283,7 +283,7 @@ func (m *Manager) conclude(works []*work, look cert.Look) Result {
 	return r
 }
 
-// nextLook is when the web containers are looked at again: in a minute, or sooner if something is pending.
+// nextLook is when the web containers are looked at again: after a glance's time, or sooner if something is pending.
 func nextLook(now time.Time, l cert.Look) time.Time {
 	next := now.Add(glance)
 	if !l.Next.IsZero() && l.Next.Before(next) {
