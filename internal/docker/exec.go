@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errhttp"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/client"
@@ -157,7 +158,7 @@ func (e *Engine) plain(ctx context.Context, api *client.Client, method, path str
 		return nil, err
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", client.ErrorConnectionFailed(e.host), err)
+		return nil, fmt.Errorf("%w: %w", errdefs.ErrUnavailable, err)
 	}
 	if resp.StatusCode < http.StatusBadRequest {
 		return resp, nil
