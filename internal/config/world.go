@@ -24,6 +24,8 @@ type World struct {
 	Adoptable func(certDir string) bool
 	// Engine reports whether there may be an engine at a DOCKER_HOST.
 	Engine func(host string) bool
+	// Receiver says what is wrong with a URL for messages, in words that go on from it and show nothing of it; nil takes all for right.
+	Receiver func(url string) error
 }
 
 // HostWorld is the machine that we run on.
