@@ -57,6 +57,9 @@ func (p *parser) notify(v vars) Notify {
 		case "renewal":
 			n.Renewal = true
 		default:
+			if strings.ContainsAny(word, ":/") { // one of NOTIFY_URLS in the wrong place
+				word = redacted
+			}
 			p.wrong("NOTIFY_ON", word, "is nothing that is told of; write failure, expiry, recovery or renewal, with commas between")
 		}
 	}

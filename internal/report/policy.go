@@ -69,7 +69,7 @@ const (
 	// gather is how far apart two messages are that something has begun, or has ended: what comes in between is in the second one.
 	gather = time.Hour
 	// gatherReminders is the same for reminders.
-	gatherReminders = 24 * time.Hour
+	gatherReminders = 12 * time.Hour
 	// quiet is how long a condition is not told again that was told, and came back.
 	quiet = 24 * time.Hour
 	// lastDays is when reminders come each day.

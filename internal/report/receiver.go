@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -281,10 +282,12 @@ func (r *Receiver) send(ctx context.Context, m Message) (err error) {
 	switch {
 	case r.scheme == "smtp" && err != nil && onlyQuit(err):
 		return nil
-	case err != nil && client.heard != "": // what was seen on the wire tells more than how the service puts it
+	case client.heard != "": // what was seen on the wire tells more than the service, and one or the other takes a failure for a success
 		return errors.New(r.clean(client.heard))
 	case err != nil:
 		return errors.New(r.reason(err))
+	case r.scheme != "smtp" && client.requests == 0:
+		return errors.New("nothing was sent: its URL names nobody to send to")
 	}
 	return nil
 }
@@ -307,8 +310,8 @@ func (r *Receiver) clean(text string) string {
 	return strings.Join(strings.Fields(cut(text, maxReason)), " ")
 }
 
-// secretsOf are the parts of a URL that must not be seen, longest first: of a mail server the password, of all else everything but the
-// server.
+// secretsOf are the parts of a URL that must not be seen, longest first: of a mail server the password and what it does not know, of all
+// else everything but the server.
 func secretsOf(scheme string, u *url.URL) []string {
 	var parts []string
 	add := func(texts ...string) {
@@ -325,20 +328,38 @@ func secretsOf(scheme string, u *url.URL) []string {
 	if password != "" {
 		add(user+":"+password, "\x00"+user+"\x00"+password)
 	}
-	if scheme != "smtp" {
+	if scheme == "smtp" {
+		for key, values := range u.Query() {
+			if !slices.Contains(mailSettings, strings.ToLower(key)) { // a slip, whatever it was to be
+				add(key)
+				add(values...)
+			}
+		}
+	} else {
 		add(user, strings.Trim(u.Path, "/"), u.RawQuery, u.Fragment)
 		add(strings.Split(u.Path, "/")...)
-		add(strings.FieldsFunc(u.Path, func(r rune) bool { return strings.ContainsRune("/:@-_.,", r) })...)
+		rest := []string{user, password, u.Path, u.Fragment}
 		for _, values := range u.Query() {
 			add(values...)
+			rest = append(rest, values...)
 		}
 		if !services[scheme].server && !strings.Contains(u.Scheme, "+") {
 			add(u.Host, u.Hostname())
+			rest = append(rest, u.Host)
+		}
+		for _, text := range rest { // a service may show one half of a token
+			add(longWord.FindAllString(text, -1)...)
 		}
 	}
 	slices.SortFunc(parts, func(a, b string) int { return len(b) - len(a) })
 	return slices.Compact(parts)
 }
+
+var longWord = regexp.MustCompile(`[A-Za-z0-9]{8,}`)
+
+// mailSettings are what smtp:// knows after the ?, and no secrets.
+var mailSettings = []string{"auth", "clienthost", "encryption", "from", "fromaddress", "fromname", "requirestarttls", "skiptlsverify", "starttls", "subject", "timeout",
+	"title", "to", "toaddresses", "usehtml", "usestarttls"}
 
 // transport is that of all receivers and the heartbeat.
 var transport http.RoundTripper = &http.Transport{
@@ -354,10 +375,13 @@ func noRedirects(req *http.Request, _ []*http.Request) error {
 type outward struct {
 	ctx    context.Context
 	client http.Client
-	heard  string
+	// heard is what went wrong first.
+	heard    string
+	requests int
 }
 
 func (o *outward) Do(req *http.Request) (*http.Response, error) {
+	o.requests++
 	resp, err := o.client.Do(req.WithContext(o.ctx))
 	if err != nil {
 		if failure, ok := errors.AsType[*url.Error](err); ok {
@@ -365,11 +389,11 @@ func (o *outward) Do(req *http.Request) (*http.Response, error) {
 				err = fmt.Errorf("no answer within %v", answerTime)
 			}
 		}
-		o.heard = err.Error()
+		o.heard = cmp.Or(o.heard, err.Error())
 		return nil, err
 	}
 	if resp.StatusCode >= http.StatusMultipleChoices {
-		o.heard = "it answered " + resp.Status
+		o.heard = cmp.Or(o.heard, "it answered "+resp.Status)
 	}
 	resp.Body = limited{io.LimitReader(resp.Body, maxAnswer), resp.Body}
 	return resp, nil
