@@ -15,8 +15,10 @@ type Condition struct {
 	Until time.Time `json:"until,omitzero"`
 	// Next is when it is tried again; zero where nothing is.
 	Next time.Time `json:"next,omitzero"`
-	Err  string    `json:"err,omitempty"`
-	Hint string    `json:"hint,omitempty"`
+	// Extends says of one that is failing that it is to have other names, and that the names that it has are still renewed.
+	Extends bool   `json:"extends,omitempty"`
+	Err     string `json:"err,omitempty"`
+	Hint    string `json:"hint,omitempty"`
 }
 
 // Key tells conditions apart: one that has the same at the next look still stands.

@@ -51,6 +51,7 @@ func (m *Manager) trouble(w *work) (cert.Condition, bool) {
 	c := cert.Condition{Kind: cert.ConditionFailing, Cert: w.name, Names: w.spec.Names, Next: w.result.Next}
 	if w.lineage.Issued() && w.condemned == "" {
 		c.Until = w.lineage.Leaf().NotAfter
+		c.Extends = !w.again.IsZero() || !cert.SameNames(w.lineage.Names(), w.spec.Names)
 	}
 	switch {
 	case !w.again.IsZero(): // the stored names are renewed in place of the wanted ones, which fail

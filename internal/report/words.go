@@ -123,6 +123,9 @@ func (t Told) what() string {
 		if t.Until.IsZero() {
 			return t.Cert + " gets no certificate"
 		}
+		if t.Extends {
+			return t.Cert + " does not get the names that it is to have"
+		}
 		return t.Cert + " is not renewed"
 	case cert.ConditionExpiring:
 		return t.Cert + " nears its expiry and is not renewed"
