@@ -73,7 +73,7 @@ func TestAFailingRenewalIsOneMailAndItsEndAnother(t *testing.T) {
 	first := p.serial()
 	p.must("check")
 
-	p.watch.refuse("malformed", "the account is under review")
+	p.watch.refuse("serverInternal", "the signer is under repair")
 	p.until("a mail says that it fails", func() bool { return len(g.Mails()) > 0 })
 	daemon.says("renewal failed", 1)
 	if !strings.Contains(daemon.log.String(), "level=WARN msg=\"renewal failed\" cert="+site) {
@@ -86,7 +86,7 @@ func TestAFailingRenewalIsOneMailAndItsEndAnother(t *testing.T) {
 	for range 2 { // it goes on, and is no news
 		daemon.stop()
 		daemon = p.start("run")
-		daemon.says("the account is under review", 1)
+		daemon.says("the signer is under repair", 1)
 	}
 	p.until("the watchman hears of it", func() bool { return g.count("GET /beat/fail") > 0 })
 
@@ -104,7 +104,7 @@ func TestAFailingRenewalIsOneMailAndItsEndAnother(t *testing.T) {
 		t.Errorf("the webhook got %d messages, want 2", n)
 	}
 	mail := g.Mails()[0]
-	for _, words := range []string{site + " is not renewed, since ", "What is served works until ", "Why: ", "the account is under review", "What to do: ", "sidecert doctor"} {
+	for _, words := range []string{site + " is not renewed, since ", "What is served works until ", "Why: ", "the signer is under repair", "sidecert doctor"} {
 		if !strings.Contains(mail.Body, words) {
 			t.Errorf("the mail does not say %q:\n%s", words, mail.Body)
 		}
