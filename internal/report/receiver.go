@@ -238,8 +238,9 @@ func (r *Receiver) Send(ctx context.Context, m Message) error {
 	}
 	done := make(chan error, 1)
 	go func() {
-		defer r.busy.Store(false)
-		done <- r.send(ctx, m)
+		err := r.send(ctx, m)
+		r.busy.Store(false) // before anybody hears of it, who may have the next one
+		done <- err
 	}()
 	limit := time.NewTimer(sendTime)
 	defer limit.Stop()

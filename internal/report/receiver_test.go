@@ -184,6 +184,7 @@ func TestWebhooksGetTheMessage(t *testing.T) {
 
 func TestAReceiverThatMisbehavesIsNoSuccessAndTellsNothing(t *testing.T) {
 	elsewhere := newPosts(t, nil)
+	endless := 0 // MiB that were taken of an answer that does not end
 	for name, test := range map[string]struct {
 		answer http.HandlerFunc
 		want   string
@@ -199,7 +200,7 @@ func TestAReceiverThatMisbehavesIsNoSuccessAndTellsNothing(t *testing.T) {
 		}, "redirects are not followed"},
 		"hangs up": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "EOF"},
 		"never ends": {func(w http.ResponseWriter, _ *http.Request) {
-			for range 1 << 10 {
+			for endless = 0; endless < 1<<10; endless++ {
 				if _, err := w.Write(make([]byte, 1<<20)); err != nil {
 					return
 				}
@@ -216,6 +217,9 @@ func TestAReceiverThatMisbehavesIsNoSuccessAndTellsNothing(t *testing.T) {
 				t.Errorf("the error gives the URL away: %v", err)
 			}
 		})
+	}
+	if endless > 100 {
+		t.Errorf("%d MiB of an answer were read, want 64 KiB and what sockets hold", endless)
 	}
 	select {
 	case r := <-elsewhere.got:
