@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -80,6 +81,30 @@ type requests struct {
 	mu             sync.Mutex
 	left, accounts int
 	fire           func()
+	// refusal answers new orders in the CA's place, "" none.
+	refusal string
+}
+
+// refuse has new orders answered by a problem of a type, with words of the CA's; an empty type ends that.
+func (r *requests) refuse(kind, words string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refusal = ""
+	if kind != "" {
+		r.refusal = fmt.Sprintf(`{"type": "urn:ietf:params:acme:error:%s", "detail": %q, "status": 403}`, kind, words)
+	}
+}
+
+func (r *requests) refuses(w http.ResponseWriter, req *http.Request) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.refusal == "" || acmetest.Kind(req.URL.Path) != "newOrder" {
+		return false
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(http.StatusForbidden)
+	io.WriteString(w, r.refusal)
+	return true
 }
 
 // at calls fire before the kth request from now on is answered; it has all reached the CA by then.
@@ -111,7 +136,9 @@ func (r *requests) wrap(next http.Handler) http.Handler {
 		if fire := r.next(); fire != nil {
 			fire()
 		}
-		next.ServeHTTP(&accountCounter{w, r}, req)
+		if !r.refuses(w, req) {
+			next.ServeHTTP(&accountCounter{w, r}, req)
+		}
 	})
 }
 
@@ -741,7 +768,8 @@ func (s *story) begin(words string, environ ...string) *child {
 	s.Helper()
 	s.environ = append([]string{
 		"ACME_EAB_KID=" + canaryKID, "ACME_EAB_HMAC_KEY=" + base64.RawURLEncoding.EncodeToString(canaryHMAC), "LOG_LEVEL=debug",
-		"NOTIFY_URLS=slack://" + canaryNotify + "@x", "HEARTBEAT_URL=https://x/" + canaryNotify,
+		"NOTIFY_URLS=generic+http://me:" + canaryNotify + "@127.0.0.1:1/" + canaryNotify + "?key=" + canaryNotify + " smtp://me:" + canaryNotify + "@127.0.0.1:1/?from=a@example.org&to=b@example.org",
+		"NOTIFY_ON=failure,expiry,recovery,renewal", "HEARTBEAT_URL=http://127.0.0.1:1/" + canaryNotify,
 	}, environ...)
 	c := s.start(strings.Fields(words)...)
 	s.children = append(s.children, c)
@@ -759,7 +787,7 @@ func (s *story) mistakes() {
 	s.Helper()
 	for _, words := range []string{"run", "doctor", "history", "certificates"} {
 		s.whole(words, "ACME_EAB_HMAC_KEY="+canaryNotify+"!", "ACME_CA=https://me:"+canaryCA+"@127.0.0.1/%zz", "PRE_HOOK='"+canaryHook, "KEY_TYPE=x",
-			"NOTIFY_URL="+canaryNotify, "ACME_EAB_KDI="+canaryKID, "DOCKER_HOST=tcp://me:"+canaryNotify+"@x:1")
+			"NOTIFY_URL="+canaryNotify, "NOTIFY_ON=https://x/"+canaryNotify, "ACME_EAB_KDI="+canaryKID, "DOCKER_HOST=tcp://me:"+canaryNotify+"@x:1")
 	}
 	s.whole("renew", "ACME_CA=https://127.0.0.1:1/", "DOMAINS=away.example.test")
 }
@@ -796,9 +824,11 @@ func (s *story) everyCommand() {
 	for _, words := range []string{
 		"renew --force", "doctor", "certificates", "certificates --json", "certificates " + site, "history", "history --json", "account show", "check",
 		"renew --dry-run", "healthcheck", "account export --certbot", "certificates nosuch", "nosuch",
+		"notify --test",
 	} {
 		s.whole(words)
 	}
+	s.whole("notify --test", "NOTIFY_URLS=slack://"+canaryNotify+"@x mqtt://"+canaryNotify+" https://x/"+canaryNotify)
 	daemon.says("sidecert started", 1)
 	daemon.stop()
 	s.wantIssued(3) // with the dry run

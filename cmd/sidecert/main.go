@@ -17,6 +17,7 @@ import (
 
 	"github.com/sidecert/sidecert/internal/cert"
 	"github.com/sidecert/sidecert/internal/config"
+	"github.com/sidecert/sidecert/internal/report"
 )
 
 // The exit statuses.
@@ -30,9 +31,11 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
+	world := config.HostWorld()
+	world.Receiver = report.CheckURL
 	os.Exit(run(ctx, &invocation{
 		args: os.Args[1:], environ: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
-		world: config.HostWorld(), now: time.Now,
+		world: world, now: time.Now,
 	}))
 }
 
@@ -56,7 +59,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		runCommand, certificatesCommand, renewCommand, doctorCommand, historyCommand, checkCommand,
-		revokeCommand, deleteCommand, accountCommand, healthcheckCommand, socketProxyCommand, versionCommand, helpCommand,
+		revokeCommand, deleteCommand, accountCommand, notifyCommand, healthcheckCommand, socketProxyCommand, versionCommand, helpCommand,
 	}
 }
 

@@ -31,6 +31,7 @@ to it that the web containers serve them. SIGHUP: look at everything now. SIGTER
 		}
 		p, err := wire(in)
 		if err != nil {
+			tellMistakes(ctx, in, err)
 			return err
 		}
 		return p.daemon(ctx)
@@ -65,6 +66,7 @@ func (p *parts) daemon(ctx context.Context) error {
 	helpers.Go(func() { p.lookOnEvents(ctx) })
 	helpers.Go(func() { p.serveControl(ctx) })
 	helpers.Go(func() { p.updateContacts(ctx) })
+	p.startTelling(ctx, &helpers)
 	err = p.manager.Run(ctx)
 	cancel()
 	return ended(ctx, err)

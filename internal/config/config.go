@@ -39,6 +39,7 @@ type Config struct {
 	ExtraFiles []string
 
 	Preflight Preflight
+	Notify    Notify
 	// ExpiryWarning and ExpiryCritical are how long before expiry a certificate is ailing.
 	ExpiryWarning, ExpiryCritical time.Duration
 
@@ -111,6 +112,7 @@ func (p *parser) settings(v vars) Config {
 		FoldersPerms:   p.foldersPerms(v.FoldersPerms),
 		ExtraFiles:     p.extraFiles(v.ExtraFiles),
 		Preflight:      Preflight(p.choice("PREFLIGHT", v.Preflight, "warn", "enforce", "off")),
+		Notify:         p.notify(v),
 		ExpiryWarning:  p.expiry("EXPIRY_WARNING", v.ExpiryWarning),
 		ExpiryCritical: p.expiry("EXPIRY_CRITICAL", v.ExpiryCritical),
 		LogFormat:      p.logFormat(v),

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"io/fs"
 	"log/slog"
 	"reflect"
@@ -29,6 +30,7 @@ func defaults() Config {
 		StateDir:      "/var/lib/sidecert",
 		FilesUID:      -1,
 		Preflight:     PreflightWarn,
+		Notify:        Notify{Failure: true, Expiry: true, Recovery: true},
 		ExpiryWarning: 480 * time.Hour, ExpiryCritical: 168 * time.Hour, // 20 and 7 days
 		LogLevel:  slog.LevelInfo,
 		LogFormat: "text",
@@ -99,6 +101,7 @@ func TestEveryVariableActs(t *testing.T) {
 		"RELOAD_FALLBACK=restart",
 		"VERIFY=web:443, shop=[::1]:8443\nca.lan=my_web.1:443",
 		"PREFLIGHT=enforce", "EXPIRY_WARNING=30d", "EXPIRY_CRITICAL=36H", "LOG_LEVEL=WARN", "LOG_FORMAT=json",
+		"NOTIFY_URLS_FILE=/run/secrets/urls", "NOTIFY_ON=Expiry, renewal", "HEARTBEAT_URL=https://beat.lan/uuid?x=1",
 		"DOCKER_HOST=tcp://proxy:2375", "DOCKER_TLS_VERIFY=1", "DOCKER_CERT_PATH=/keys", "DOCKER_API_VERSION=1.41",
 		"COMPOSE_PROJECT_NAME=shop", "DISCOVER=ALL",
 		"CERT_0_DOMAINS=a.example,b.a.example",
@@ -168,6 +171,7 @@ func TestEveryVariableActs(t *testing.T) {
 		ExtraFiles:    []string{Haproxy},
 		FoldersPerms:  0o750,
 		Preflight:     PreflightEnforce,
+		Notify:        Notify{URLs: []cert.Secret{"ntfy://ntfy.lan/topic", "smtp://mail.lan/?from=a@a.example&to=b@a.example"}, Expiry: true, Renewal: true, Heartbeat: "https://beat.lan/uuid?x=1"},
 		ExpiryWarning: 720 * time.Hour, ExpiryCritical: 36 * time.Hour,
 		LogLevel:  slog.LevelWarn,
 		LogFormat: "json",
@@ -333,6 +337,7 @@ func testWorld() World {
 		"/run/secrets/kid":   "kid-1\r\n",
 		"/run/secrets/hmac":  byteOrderMark + "c2VjcmV0\n",
 		"/run/secrets/empty": "\n",
+		"/run/secrets/urls":  "ntfy://ntfy.lan/topic\r\nsmtp://mail.lan/?from=a@a.example&to=b@a.example\n",
 		"/roots.pem":         rootPEM(),
 		"/damaged.pem":       "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
 		"/key.pem":           rootPEM() + "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n",
@@ -343,6 +348,12 @@ func testWorld() World {
 		Adoptable: func(string) bool { return false },
 		Engine:    func(string) bool { return false },
 		Remembers: func(string) bool { return false },
+		Receiver: func(url string) error {
+			if strings.HasPrefix(url, "mqtt:") {
+				return errors.New("is for nobody")
+			}
+			return nil
+		},
 		ReadFile: func(path string) ([]byte, error) {
 			if text, ok := files[path]; ok {
 				return []byte(text), nil

@@ -431,6 +431,17 @@ func TestMistakesSayWhatWouldBeRight(t *testing.T) {
 		{"a project in upper case", []string{a, "COMPOSE_PROJECT_NAME=Shop"}, []string{
 			`COMPOSE_PROJECT_NAME: "Shop" is no project name; one has lower case letters, digits, - and _ and begins with a letter or digit`,
 		}},
+		{"a receiver that is none, and words that mean nothing", []string{a, "NOTIFY_URLS=ntfy://a.lan/b mqtt://secret@a.lan/b", "NOTIFY_ON=failure,success ntfy://secret"}, []string{
+			"NOTIFY_URLS number 2 of its URLs is for nobody",
+			`NOTIFY_ON: "success" is nothing that is told of; write failure, expiry, recovery or renewal, with commas between`,
+			"NOTIFY_ON: [redacted] is nothing that is told of; write failure, expiry, recovery or renewal, with commas between",
+		}},
+		{"a heartbeat that cannot be fetched", []string{a, "HEARTBEAT_URL=hc-ping.com/secret"}, []string{
+			"HEARTBEAT_URL: [redacted] is no URL that can be fetched; write one as https://hc-ping.com/YOUR-UUID",
+		}},
+		{"two homes of one receiver", []string{a, "NOTIFY_URLS=ntfy://a.lan/b", "NOTIFY_URLS_FILE=/run/secrets/urls"}, []string{
+			"NOTIFY_URLS_FILE stands beside the same without _FILE; leave one out",
+		}},
 		{"a NUL", []string{"DOMAINS=a\x00.example"}, []string{
 			`DOMAINS: "a\x00.example" holds the control character U+0000; leave it out`,
 		}},

@@ -21,7 +21,7 @@ func TestSecretsAreNeverShown(t *testing.T) {
 		env = append(env, fmt.Sprintf("CERT_%d_DOMAINS=n%d.example", i, i), fmt.Sprintf("CERT_%d_ACME_CA=zerossl", i))
 	}
 	env = append(env, "ACME_CA=https://me:"+canary+"@ca.lan/%zz", "STAGING=1", "CERT_90_DOMAINS=x.example", "CERT_90_ACME_CA=https://me:"+canary+"@ca.lan/",
-		"DOCKER_HOST=tcp://me:"+canary+"@host", "NOTIFY_URLS="+canary,
+		"DOCKER_HOST=tcp://me:"+canary+"@host", "NOTIFY_URLS="+canary+" mqtt://"+canary, "NOTIFY_ON=https://x/"+canary, "HEARTBEAT_URL="+canary,
 		"PRE_HOOK=wget http://x/"+canary+" | tail", "DEPLOY_HOOK='tell "+canary+"'", "POST_HOOK=tell '"+canary, "PRE_HOOKS="+canary,
 		"HEARTBEAT_URLS="+canary, "ACME_EAB_KDI="+canary, "ZEROSSL_API_KEY="+canary, "ACME_EAB_KID_FILE=/run/kid")
 	world := testWorld()

@@ -97,6 +97,18 @@ type vars struct {
 	// The same once after such a pass, with `RENEWED_DOMAINS` and `FAILED_DOMAINS`.
 	PostHook string `env:"POST_HOOK"`
 
+	// Where people are told of what goes wrong: [shoutrrr](https://shoutrrr.nickfedor.com) URLs with white space between, for mail
+	// (`smtp://`), `ntfy://`, `gotify://`, `slack://`, `discord://`, `telegram://`, `teams://`, `matrix://` and others, and any webhook
+	// (`generic+https://`); see [Notifications](#notifications). They hold passwords and are never shown; `_FILE` reads them from a file.
+	NotifyURLs     string `env:"NOTIFY_URLS"`
+	NotifyURLsFile string `env:"NOTIFY_URLS_FILE"`
+	// Of what, with commas between: `failure`, when something begins to fail; `expiry`, reminders as the expiry nears; `recovery`, when it
+	// is well again; `renewal`, each certificate obtained.
+	NotifyOn string `env:"NOTIFY_ON" envDefault:"failure,expiry,recovery"`
+	// Fetched (GET) after each good pass, at least every hour, and with `/fail` at its end after one that finds something ailing, so that
+	// somebody else notices when sidecert itself is gone: healthchecks.io and the like.
+	HeartbeatURL     string `env:"HEARTBEAT_URL"`
+	HeartbeatURLFile string `env:"HEARTBEAT_URL_FILE"`
 	// From how long before expiry on `sidecert check` finds a certificate WARNING and CRITICAL; at most 2/3 and 1/3 of what is
 	// left when it is due for renewal, so that a healthy one never is.
 	ExpiryWarning  string `env:"EXPIRY_WARNING" envDefault:"20d"`
@@ -154,7 +166,7 @@ func (c certVars) variable(name string) string { return fmt.Sprintf("CERT_%d_%s"
 
 // notYet are variables whose feature this version does not have.
 var notYet = []string{
-	"NOTIFY_URLS", "NOTIFY_URLS_FILE", "NOTIFY_ON", "HEARTBEAT_URL", "HEARTBEAT_URL_FILE", "LISTEN",
+	"LISTEN",
 }
 
 // fill puts texts, by name, into a struct of text fields. Only the reflection over our own structs can fail in it.

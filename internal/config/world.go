@@ -25,6 +25,8 @@ type World struct {
 	// Engine reports whether there may be an engine at a DOCKER_HOST, and Remembers whether a STATE_DIR knows of containers with labels.
 	Engine    func(host string) bool
 	Remembers func(stateDir string) bool
+	// Receiver says what is wrong with a URL for messages, in words that go on from it and show nothing of it; nil takes all for right.
+	Receiver func(url string) error
 }
 
 // HostWorld is the machine that we run on.

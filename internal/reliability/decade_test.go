@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sidecert/sidecert/internal/acmetest"
+	"github.com/sidecert/sidecert/internal/cert"
 	"github.com/sidecert/sidecert/internal/renewal"
 )
 
@@ -32,6 +33,8 @@ type decade struct {
 	patience time.Duration
 	// sample is how many years one machine is kept where nobody asks for all.
 	sample int
+	// tell hears what people should hear of, of each machine; nil where nobody does.
+	tell func(m *machine) func(cert.News)
 }
 
 var decades = map[string]decade{
@@ -116,6 +119,9 @@ func (d decade) run(t *testing.T, years int, random *rand.Rand, all *ages) {
 		},
 	}, many(d.certificates)...)
 	p := m.start(nil)
+	if d.tell != nil {
+		p.Tell = d.tell(m)
+	}
 	tidied := time.Now()
 	for time.Since(begin) < time.Duration(years)*year {
 		next := m.now().Add(day)

@@ -88,7 +88,7 @@ func (m *Manager) decide(w *work, force bool) bool {
 	if until := m.preflightHeld(w); until.After(at) {
 		at, held = until, "the challenge path is not served"
 	}
-	if at.After(now) && m.fallBack(w, at) {
+	if at.After(now) && m.fallBack(w, at, held) {
 		return m.decide(w, false)
 	}
 	w.result.Next, w.result.Held = at, held
@@ -100,14 +100,19 @@ func (m *Manager) decide(w *work, force bool) bool {
 }
 
 // fallBack makes the work one for the stored names, where other names are wanted that do not come and the stored certificate is due: it
-// is still renewed in time. It is tried by a schedule of its own. at is when the wanted names are tried again.
-func (m *Manager) fallBack(w *work, at time.Time) bool {
+// is still renewed in time. It is tried by a schedule of its own. at is when the wanted names are tried again, and
+// held what keeps them waiting.
+func (m *Manager) fallBack(w *work, at time.Time, held string) bool {
 	if !w.again.IsZero() || !m.hasFallback(w) {
 		return false
 	}
 	stored := w.lineage.Names()
 	m.warnOnce("fall back "+w.name, "certificate is due and the names that it is to have do not come: the names that it has are renewed", cert.AttrCert, w.name,
 		cert.AttrNames, stored, "wanted", w.spec.Names, cert.AttrHint, "mend or take out what fails, see `sidecert doctor`")
+	w.lacking.Names, w.lacking.Err, w.lacking.Hint = w.spec.Names, w.attempts.Err, w.attempts.Hint
+	if w.lacking.Err == "" {
+		w.lacking.Err = held
+	}
 	w.spec.Names, w.book, w.again = stored, w.name+storedBook, at
 	return true
 }

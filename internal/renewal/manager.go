@@ -62,8 +62,12 @@ type Config struct {
 	EnforcePreflight bool
 	// Beat is called when a pass has put files in the place of every certificate, and while the loop is alive.
 	Beat func(Health)
-	Now  func() time.Time
-	Log  *slog.Logger
+	// Tell gets what each look has found that a person should hear of. It must not wait for anything; nil where nobody is told.
+	Tell func(cert.News)
+	// ExpiryWarning is how long before its expiry a certificate that nobody renews is told of; 0 is never.
+	ExpiryWarning time.Duration
+	Now           func() time.Time
+	Log           *slog.Logger
 }
 
 // Health is what the manager says of itself.
@@ -102,6 +106,11 @@ type Manager struct {
 	kept []cert.Kept
 	// unheard is why the labels of containers are not known now; nil if they are.
 	unheard error
+	// troubles are the conditions of the last pass, and unknown what it could not see, for the glances likewise; unkept are the
+	// certificates that are stored and not kept.
+	troubles []cert.Condition
+	unknown  []cert.ConditionKind
+	unkept   []cert.Lineage
 }
 
 // New makes a manager; Run starts it.

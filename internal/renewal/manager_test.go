@@ -249,10 +249,10 @@ type fakeReloader struct {
 	at    []time.Time
 	next  time.Time
 	soon  func() time.Time // in place of next
-	// outcomes are told of every look, err of every Show.
-	outcomes []cert.Outcome
-	err      error
-	shown    []cert.Kept
+	// outcomes are told of every look, lookErr of every Look and err of every Show.
+	outcomes     []cert.Outcome
+	lookErr, err error
+	shown        []cert.Kept
 }
 
 func (f *fakeReloader) Look(_ context.Context, kept []cert.Kept) cert.Look {
@@ -264,9 +264,9 @@ func (f *fakeReloader) Look(_ context.Context, kept []cert.Kept) cert.Look {
 	}
 	f.looks, f.at = append(f.looks, seen), append(f.at, time.Now())
 	if f.soon != nil {
-		return cert.Look{Next: f.soon(), Outcomes: f.outcomes}
+		return cert.Look{Next: f.soon(), Outcomes: f.outcomes, Err: f.lookErr}
 	}
-	return cert.Look{Next: f.next, Outcomes: f.outcomes}
+	return cert.Look{Next: f.next, Outcomes: f.outcomes, Err: f.lookErr}
 }
 
 func (f *fakeReloader) Show(_ context.Context, kept []cert.Kept) cert.Look {

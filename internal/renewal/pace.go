@@ -33,6 +33,7 @@ func (m *Manager) pace(wanted []*work) []*work {
 			return false
 		}
 		held[w.spec.CA.Directory]++
+		w.paced = true
 		w.result.Next = later(freeAt(g.Orders[id], accountOrders, accountWindow, now), now.Add(time.Minute))
 		w.result.Held = fmt.Sprintf("%d orders are made at this CA in 3 hours, and others expire earlier", accountOrders)
 		return true

@@ -63,6 +63,13 @@ type work struct {
 	// again is when the wish itself is tried again after a fallBack; zero without.
 	again  time.Time
 	result CertResult
+	// lacking is the wish that a fallBack has put off: its names, and why they do not come.
+	lacking struct {
+		Names     []string
+		Err, Hint string
+	}
+	// paced says that it only waits for its turn.
+	paced bool
 }
 
 // gather is how long a new version waits for others before the web containers are told, so that one reload serves all that
@@ -112,6 +119,9 @@ func (m *Manager) pass(ctx context.Context, a Ask) Result {
 		if w.lineage.Issued() {
 			m.kept = append(m.kept, cert.Kept{Spec: w.spec, Lineage: w.lineage})
 		}
+	}
+	if m.Tell != nil && ctx.Err() == nil {
+		m.Tell(m.news(ctx, works, left, look))
 	}
 	if len(a.Names) > 0 { // a person hears of what he asked for
 		r.Certs = slices.DeleteFunc(r.Certs, func(c CertResult) bool {
@@ -301,10 +311,12 @@ func (m *Manager) glance(ctx context.Context, next time.Time) Result {
 		return m.pass(ctx, Ask{})
 	}
 	if len(m.kept) == 0 {
+		m.tellGlimpse(ctx, cert.Look{})
 		return Result{Next: next, look: m.Now().Add(glance)}
 	}
 	l := m.look(ctx, m.kept)
 	m.reportLook(ctx, l)
+	m.tellGlimpse(ctx, l)
 	return Result{Next: next, look: nextLook(m.Now(), l)}
 }
 

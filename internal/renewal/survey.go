@@ -224,10 +224,12 @@ func (m *Manager) tellForeignFile(w *work) {
 
 // tellUnkept warns of what is stored and not renewed.
 func (m *Manager) tellUnkept(works []*work, lineages []cert.Lineage, left map[string]string) {
+	m.unkept = nil
 	for _, l := range lineages {
 		kept := slices.ContainsFunc(works, func(w *work) bool { return w.name == l.Name })
 		switch {
 		case kept || !l.Issued():
+			continue
 		case left[l.Name] != "":
 			m.warnOnce("unkept "+l.Name, "certificate is left to certbot", cert.AttrCert, l.Name, cert.AttrErr, left[l.Name],
 				cert.AttrNotAfter, l.Leaf().NotAfter, cert.AttrHint, "let a certbot renew it, or name what HTTP-01 can prove in DOMAINS")
@@ -235,6 +237,7 @@ func (m *Manager) tellUnkept(works []*work, lineages []cert.Lineage, left map[st
 			m.warnOnce("unkept "+l.Name, "stored certificate is not configured and not renewed", cert.AttrCert, l.Name, cert.AttrNames, l.Names(),
 				cert.AttrNotAfter, l.Leaf().NotAfter, cert.AttrHint, "name it in DOMAINS to keep it, or forget it by `sidecert delete "+l.Name+"` once no web server uses it")
 		}
+		m.unkept = append(m.unkept, l)
 	}
 }
 

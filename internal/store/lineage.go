@@ -350,6 +350,15 @@ func (s *Store) Versions(name string) []Version {
 	return all
 }
 
+// Leaf is the certificate of a version; nil if it cannot be read.
+func (s *Store) Leaf(name string, number int) *x509.Certificate {
+	b, err := s.version(name, number)
+	if err != nil || len(b.Chain) == 0 {
+		return nil
+	}
+	return b.Chain[0]
+}
+
 // Key is the private key of a version; nil if it cannot be read.
 func (s *Store) Key(name string, number int) crypto.Signer {
 	b, err := s.version(name, number)

@@ -60,6 +60,13 @@ func (s *Store) Labelled() ([]cert.Labelled, error) {
 
 func (s *Store) SaveLabelled(all []cert.Labelled) error { return s.writeJSON("labels.json", all) }
 
+// Notices returns what people were told, as whoever tells them has written it; nil where nothing is.
+func (s *Store) Notices() (json.RawMessage, error) {
+	return readJSON(s, "notify.json", json.RawMessage(nil))
+}
+
+func (s *Store) SaveNotices(all json.RawMessage) error { return s.writeJSON("notify.json", all) }
+
 // Targets returns what every container was last told and showed, by container name.
 func (s *Store) Targets() (map[string]cert.TargetState, error) {
 	return readJSON(s, "targets.json", map[string]cert.TargetState{})
