@@ -154,7 +154,7 @@ func (p *place) start(args ...string) *child {
 	c := &child{place: p, cmd: exec.Command(words[0], words[1:]...), log: newSaid(), ended: make(chan struct{})}
 	c.cmd.Env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "DOMAINS=" + site, "CERT_DIR=" + p.certs, "STATE_DIR=" + p.state, "WEBROOT=" + p.webroot, "RELOAD=off", "PREFLIGHT=off",
-		"ACME_CA=" + p.ca.Directory, "ACME_CA_BUNDLE=" + p.roots(), "DOCKER_HOST=unix://" + filepath.Join(p.dir, "no.sock"),
+		"ACME_CA=" + p.ca.Directory, "ACME_CA_BUNDLE=" + p.roots(), "DOCKER_HOST=unix://" + filepath.Join(p.dir, "no.sock"), "LISTEN=off",
 	}, p.environ...)
 	c.cmd.Stdout, c.cmd.Stderr = c.log, c.log
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // what stands around sidecert ends with it

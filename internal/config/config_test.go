@@ -22,14 +22,14 @@ func defaults() Config {
 	a := general
 	a.Name, a.Names = "a.example", []string{"a.example"}
 	return Config{
-		Specs:         []cert.Spec{a},
-		General:       general,
-		Adopt:         true,
-		CertDir:       "/etc/letsencrypt",
-		StateDir:      "/var/lib/sidecert",
-		FilesUID:      -1,
-		Preflight:     PreflightWarn,
-		ExpiryWarning: 480 * time.Hour, ExpiryCritical: 168 * time.Hour, // 20 and 7 days
+		Specs:     []cert.Spec{a},
+		General:   general,
+		Adopt:     true,
+		CertDir:   "/etc/letsencrypt",
+		StateDir:  "/var/lib/sidecert",
+		FilesUID:  -1,
+		Preflight: PreflightWarn,
+		Listen:    "127.0.0.1:9180", ExpiryWarning: 480 * time.Hour, ExpiryCritical: 168 * time.Hour, // 20 and 7 days
 		LogLevel:  slog.LevelInfo,
 		LogFormat: "text",
 		Discover:  DiscoverProject,
@@ -99,7 +99,7 @@ func TestEveryVariableActs(t *testing.T) {
 		"RELOAD_FALLBACK=restart",
 		"VERIFY=web:443, shop=[::1]:8443\nca.lan=my_web.1:443",
 		"PREFLIGHT=enforce", "EXPIRY_WARNING=30d", "EXPIRY_CRITICAL=36H", "LOG_LEVEL=WARN", "LOG_FORMAT=json",
-		"DOCKER_HOST=tcp://proxy:2375", "DOCKER_TLS_VERIFY=1", "DOCKER_CERT_PATH=/keys", "DOCKER_API_VERSION=1.41",
+		"LISTEN=status_page:9180", "DOCKER_HOST=tcp://proxy:2375", "DOCKER_TLS_VERIFY=1", "DOCKER_CERT_PATH=/keys", "DOCKER_API_VERSION=1.41",
 		"COMPOSE_PROJECT_NAME=shop", "DISCOVER=ALL",
 		"CERT_0_DOMAINS=a.example,b.a.example",
 		"CERT_0_NAME=Main",
@@ -169,6 +169,7 @@ func TestEveryVariableActs(t *testing.T) {
 		FoldersPerms:  0o750,
 		Preflight:     PreflightEnforce,
 		ExpiryWarning: 720 * time.Hour, ExpiryCritical: 36 * time.Hour,
+		Listen:    "status_page:9180",
 		LogLevel:  slog.LevelWarn,
 		LogFormat: "json",
 		Docker:    Docker{Host: "tcp://proxy:2375", TLSVerify: true, CertPath: "/keys", APIVersion: "1.41"},
@@ -221,6 +222,16 @@ func TestNamesBecomeWhatCertificatesHold(t *testing.T) {
 				t.Errorf("Parse(%q) gave the names %q, want %q", test.env, got, test.want)
 			}
 		})
+	}
+}
+
+func TestStatusPageIsWhereLISTENSays(t *testing.T) {
+	for value, want := range map[string]string{
+		"": "127.0.0.1:9180", ":9180": ":9180", "0.0.0.0:80": "0.0.0.0:80", "[::1]:9180": "[::1]:9180", "sidecert:9180": "sidecert:9180", "off": "", "OFF": "", "false": "",
+	} {
+		if c, _ := mustParse(t, "DOMAINS=a.example", "LISTEN="+value); c.Listen != want {
+			t.Errorf("LISTEN=%s listens at %q, want %q", value, c.Listen, want)
+		}
 	}
 }
 

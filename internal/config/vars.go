@@ -101,6 +101,9 @@ type vars struct {
 	// left when it is due for renewal, so that a healthy one never is.
 	ExpiryWarning  string `env:"EXPIRY_WARNING" envDefault:"20d"`
 	ExpiryCritical string `env:"EXPIRY_CRITICAL" envDefault:"7d"`
+	// Where the [status page and the metrics](#what-you-see) are: `HOST:PORT`, `:PORT` in every network that sidecert is in, or `off`.
+	// They change nothing, and whoever reaches the port reads them: by default only who is in sidecert's own container.
+	Listen string `env:"LISTEN" envDefault:"127.0.0.1:9180"`
 	// `debug`, `info`, `warn` or `error`.
 	LogLevel string `env:"LOG_LEVEL" envDefault:"info"`
 	// `text` or `json`.
@@ -154,7 +157,7 @@ func (c certVars) variable(name string) string { return fmt.Sprintf("CERT_%d_%s"
 
 // notYet are variables whose feature this version does not have.
 var notYet = []string{
-	"NOTIFY_URLS", "NOTIFY_URLS_FILE", "NOTIFY_ON", "HEARTBEAT_URL", "HEARTBEAT_URL_FILE", "LISTEN",
+	"NOTIFY_URLS", "NOTIFY_URLS_FILE", "NOTIFY_ON", "HEARTBEAT_URL", "HEARTBEAT_URL_FILE",
 }
 
 // fill puts texts, by name, into a struct of text fields. Only the reflection over our own structs can fail in it.
