@@ -113,6 +113,9 @@ func (m *Manager) pass(ctx context.Context, a Ask) Result {
 			m.kept = append(m.kept, cert.Kept{Spec: w.spec, Lineage: w.lineage})
 		}
 	}
+	if ctx.Err() == nil {
+		m.Passed(r)
+	}
 	if len(a.Names) > 0 { // a person hears of what he asked for
 		r.Certs = slices.DeleteFunc(r.Certs, func(c CertResult) bool {
 			return !slices.ContainsFunc(meant, func(w *work) bool { return w.name == c.Cert })
