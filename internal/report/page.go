@@ -24,7 +24,7 @@ var stylesheet []byte
 //go:embed icon.svg
 var icon []byte
 
-var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{"day": day, "minute": minute, "stamp": stamp}).Parse(pageSource))
+var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{"day": day, "minute": minute, "stamp": stamp, "code": code}).Parse(pageSource))
 
 const (
 	// journalLines are those on the page, attemptLines those of each certificate.
@@ -172,8 +172,13 @@ func summary(s Standing) string {
 	switch {
 	case all == 0:
 		return "No certificate is configured or stored."
+	case len(parts) > 0 && all == 1:
+		return "The certificate " + strings.TrimPrefix(parts[0], "1 ") + "."
+	case len(parts) == 1:
+		number, rest, _ := strings.Cut(parts[0], " ")
+		return fmt.Sprintf("%s of %d certificates %s.", number, all, rest)
 	case len(parts) > 0:
-		return fmt.Sprintf("Of %s %s.", count(all, "certificate"), sentence(parts))
+		return fmt.Sprintf("Of %d certificates, %s.", all, sentence(parts))
 	case all == 1:
 		return "The certificate is well" + nextText(next, s.At) + "."
 	}
@@ -204,9 +209,12 @@ func newRow(c Certificate, now time.Time) row {
 		c.Names[i] = plain(c.Names[i])
 	}
 	r := row{Certificate: c, NextStep: nextStep(c, now)}
-	if others := slices.DeleteFunc(slices.Clone(c.Names), func(n string) bool { return n == c.Name }); len(others) == 1 {
+	switch others := slices.DeleteFunc(slices.Clone(c.Names), func(n string) bool { return n == c.Name }); {
+	case len(others) == 1 && others[0] == "www."+c.Name:
+		r.Short = "and www"
+	case len(others) == 1:
 		r.Short = "and " + others[0]
-	} else if len(others) > 1 {
+	case len(others) > 1:
 		r.Short = fmt.Sprintf("and %d more names", len(others))
 	}
 	if !c.Stored {
@@ -295,6 +303,24 @@ func newBar(c Certificate, now time.Time) *bar {
 	b.Gone, b.Over, b.Window = min(b.Now, b.Due), max(0, b.Now-b.Due), 1000-b.Due
 	b.Text = fmt.Sprintf("Issued %s, %d %% of its life gone%s, expires %s", day(c.NotBefore), b.Now/10, due, day(c.NotAfter))
 	return b
+}
+
+// code is a text whose `commands` look like such.
+func code(text string) template.HTML {
+	var b strings.Builder
+	parts := strings.Split(text, "`")
+	for i, part := range parts {
+		part = template.HTMLEscapeString(part)
+		switch {
+		case i%2 == 1 && i < len(parts)-1:
+			b.WriteString("<code>" + part + "</code>")
+		case i%2 == 1:
+			b.WriteString("`" + part)
+		default:
+			b.WriteString(part)
+		}
+	}
+	return template.HTML(b.String())
 }
 
 func day(t time.Time) string    { return t.UTC().Format(time.DateOnly) }

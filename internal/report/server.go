@@ -35,6 +35,7 @@ type Server struct {
 	standing shared[Standing]
 	journal  shared[[]Entry]
 	handler  http.Handler
+	relisten time.Duration
 }
 
 // The limits of what comes from outside. Nothing that is asked for here has a body or long headers.
@@ -51,7 +52,7 @@ const (
 
 // NewServer makes one; Run opens its port. The metrics can be of one server only.
 func NewServer(c ServerConfig) *Server {
-	s := &Server{ServerConfig: c, standing: shared[Standing]{make: c.Standing}, journal: shared[[]Entry]{make: c.Journal}}
+	s := &Server{ServerConfig: c, standing: shared[Standing]{make: c.Standing}, journal: shared[[]Entry]{make: c.Journal}, relisten: relisten}
 	c.Metrics.collect(s.standing.get)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", s.page)
@@ -95,12 +96,12 @@ func (s *Server) Run(ctx context.Context) {
 		if text := err.Error(); text != said {
 			said = text
 			s.Log.Warn("status page and metrics cannot be reached", "listen", s.Address, cert.AttrErr, err,
-				cert.AttrHint, "set LISTEN to an address of this container and a port that nobody else has, or to off; it is tried again every "+relisten.String())
+				cert.AttrHint, "set LISTEN to an address of this container and a port that nobody else has, or to off; it is tried again every "+s.relisten.String())
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(relisten):
+		case <-time.After(s.relisten):
 		}
 	}
 }
