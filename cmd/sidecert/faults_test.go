@@ -719,6 +719,12 @@ func TestSecretsAreInNothingThatIsWritten(t *testing.T) {
 		}
 	}
 	files := s.written()
+	for i, answer := range s.answers {
+		files["answer "+strconv.Itoa(i)+" of the status page"] = answer
+	}
+	if len(s.answers) != 5 || !strings.Contains(s.answers[0], site) {
+		t.Errorf("the status page did not answer: %q", s.answers)
+	}
 	for name, text := range files {
 		if secret := secrets.shown(text); secret != "" {
 			t.Errorf("%s has the %s:\n%s", name, secret, text)
@@ -734,6 +740,7 @@ func TestSecretsAreInNothingThatIsWritten(t *testing.T) {
 type story struct {
 	*place
 	children []*child
+	answers  []string
 }
 
 // begin starts a command with all the secrets; environ goes before them.
@@ -791,13 +798,17 @@ func (s *story) endAt(k int, signal syscall.Signal, environ ...string) {
 
 func (s *story) everyCommand() {
 	s.Helper()
-	daemon := s.begin("run", "LOG_FORMAT=json")
+	address := freePort(s.T)
+	daemon := s.begin("run", "LOG_FORMAT=json", "LISTEN="+address)
 	s.until("the daemon answers", func() bool { return s.whole("renew").status == nil })
 	for _, words := range []string{
 		"renew --force", "doctor", "certificates", "certificates --json", "certificates " + site, "history", "history --json", "account show", "check",
 		"renew --dry-run", "healthcheck", "account export --certbot", "certificates nosuch", "nosuch",
 	} {
 		s.whole(words)
+	}
+	for _, path := range []string{"/", "/api/status", "/metrics", "/healthz", "/nosuch"} {
+		s.answers = append(s.answers, get(s.T, "http://"+address+path))
 	}
 	daemon.says("sidecert started", 1)
 	daemon.stop()

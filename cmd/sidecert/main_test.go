@@ -28,7 +28,7 @@ func TestScripts(t *testing.T) {
 		Setup: setup,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"serve": serve, "healthy": healthy, "orders": orders, "served": served, "signal": send, "root": root, "outside": outside,
-			"contact": contact, "probing": probing, "examine": examine,
+			"contact": contact, "listen": listen, "shows": shows, "same": same, "probing": probing, "examine": examine,
 		},
 	})
 }
