@@ -238,6 +238,8 @@ func newRow(c Certificate, now time.Time) row {
 	}
 	switch {
 	case len(r.Showing) > 0:
+	case !c.Kept:
+		r.Unseen = "No web container is looked at for it."
 	case !c.Told:
 		r.Unseen = "No web container is told of it, by choice."
 	default:
