@@ -108,7 +108,7 @@ func (p *parts) judge(r listed, now time.Time) (level report.Level, state, hint 
 	case r.Err != "":
 		return report.Failing, "Its files cannot be used: " + r.Err + ".", hint
 	case r.Failure != nil:
-		return report.Failing, fmt.Sprintf("The last attempt failed, %s in a row, at %s: %s.", times(r.Failure.Attempts), r.Failure.Time.UTC().Format("2006-01-02 15:04 UTC"), r.Failure.Err), r.Failure.Hint
+		return report.Failing, failureText(*r.Failure), r.Failure.Hint
 	case r.Revoked != "":
 		return report.Failing, "Of what is stored: " + r.Revoked + ", and nothing has taken its place yet.", ""
 	case r.Stored && !now.Before(r.NotAfter):
@@ -135,6 +135,14 @@ func (p *parts) judge(r listed, now time.Time) (level report.Level, state, hint 
 		return report.Doubtful, "The revocation of an older version is not done.", "give the command again"
 	}
 	return report.Well, "It is well.", ""
+}
+
+func failureText(f failure) string {
+	at := f.Time.UTC().Format("2006-01-02 15:04 UTC")
+	if f.Attempts == 1 {
+		return fmt.Sprintf("The last attempt failed at %s: %s.", at, f.Err)
+	}
+	return fmt.Sprintf("The last %d attempts failed, most recently at %s: %s.", f.Attempts, at, f.Err)
 }
 
 func leftLevel(ailing int) report.Level {

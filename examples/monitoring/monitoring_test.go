@@ -61,6 +61,23 @@ func TestEachAlertFiresWhenItShouldAndNotBefore(t *testing.T) {
 	}
 }
 
+// monitoring.yaml is laid over a project's own file; both Compose 1.29 and 2 must take it. The image is not pulled.
+func TestComposeTakesTheFile(t *testing.T) {
+	command := strings.Fields(os.Getenv("COMPOSE"))
+	if len(command) == 0 {
+		command = []string{"docker-compose"}
+	}
+	if _, err := exec.LookPath(command[0]); err != nil {
+		t.Skipf("there is no %s", command[0])
+	}
+	cmd := exec.Command(command[0], append(command[1:], "-f", "../../compose/nginx.yaml", "-f", "monitoring.yaml", "config")...)
+	cmd.Env = append(os.Environ(), "DOMAIN=example.org")
+	out, err := cmd.CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("LISTEN: :9180")) || !bytes.Contains(out, []byte("DOMAINS: example.org")) {
+		t.Errorf("%v config: %v\n%s", command, err, out)
+	}
+}
+
 // A failing order, its recovery and the end of the daemon, as a real Prometheus sees them in a real sidecert.
 func TestRealPrometheusFiresAndEndsTheAlerts(t *testing.T) {
 	prometheus := tool(t, "prometheus")

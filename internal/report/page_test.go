@@ -158,7 +158,7 @@ func TestPageTellsProblemsFirst(t *testing.T) {
 func TestPageSaysWhatHappenedAndWhatToDo(t *testing.T) {
 	page := text(document(t, pageOf(t, samples()["failures"])))
 	for _, want := range []string{
-		"The last attempt failed, 3 times in a row, at 2026-11-28 10:41 UTC: authorization www.example.net: the CA could not fetch",
+		"The last 3 attempts failed, most recently at 2026-11-28 10:41 UTC: authorization www.example.net: the CA could not fetch",
 		"What is stored is valid for 27 days more.",
 		"What to do: the web container answers 404 for the challenge path: in nginx, put location ^~ /.well-known/acme-challenge/ { root /var/www/certbot; } into the server on port 80.",
 		"Next try in 21 minutes (2026-11-28 12:21 UTC): it is due for renewal. Until then it waits: the last of 3 attempts failed.",

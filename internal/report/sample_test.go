@@ -27,7 +27,7 @@ func healthy(name string, age time.Duration, others ...string) Certificate {
 func failing(name string) Certificate {
 	c := healthy(name, 63*day24, "www."+name)
 	c.Level, c.Failures = Failing, 3
-	c.State = "The last attempt failed, 3 times in a row, at 2026-11-28 10:41 UTC: authorization www." + name + ": the CA could not fetch http://www." + name + "/.well-known/acme-challenge/…: 404 Not Found."
+	c.State = "The last 3 attempts failed, most recently at 2026-11-28 10:41 UTC: authorization www." + name + ": the CA could not fetch http://www." + name + "/.well-known/acme-challenge/…: 404 Not Found."
 	c.Hint = "the web container answers 404 for the challenge path: in nginx, put `location ^~ /.well-known/acme-challenge/ { root /var/www/certbot; }` into the server on port 80"
 	c.Next, c.Why, c.Held = noon.Add(21*time.Minute), "it is due for renewal", "the last of 3 attempts failed"
 	return c
