@@ -450,7 +450,7 @@ func (r *roundTrips) sidecert(args ...string) string {
 func (r *roundTrips) environ() []string {
 	environ := []string{
 		"PATH=" + os.Getenv("PATH"), "CERT_DIR=" + r.certs, "STATE_DIR=" + filepath.Join(r.dir, "state"), "WEBROOT=" + r.webroot,
-		"ACME_CA_BUNDLE=" + filepath.Join(r.dir, "ca.pem"), "RELOAD=off", "PREFLIGHT=off", "DOCKER_HOST=unix://" + filepath.Join(r.dir, "no.sock"),
+		"ACME_CA_BUNDLE=" + filepath.Join(r.dir, "ca.pem"), "RELOAD=off", "PREFLIGHT=off", "DOCKER_HOST=unix://" + filepath.Join(r.dir, "no.sock"), "LISTEN=off",
 	}
 	i := 0
 	for _, name := range slices.Sorted(maps.Keys(r.lineages)) {

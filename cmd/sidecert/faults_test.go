@@ -181,7 +181,7 @@ func (p *place) start(args ...string) *child {
 	c := &child{place: p, cmd: exec.Command(words[0], words[1:]...), log: newSaid(), ended: make(chan struct{})}
 	c.cmd.Env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "DOMAINS=" + site, "CERT_DIR=" + p.certs, "STATE_DIR=" + p.state, "WEBROOT=" + p.webroot, "RELOAD=off", "PREFLIGHT=off",
-		"ACME_CA=" + p.ca.Directory, "ACME_CA_BUNDLE=" + p.roots(), "DOCKER_HOST=unix://" + filepath.Join(p.dir, "no.sock"),
+		"ACME_CA=" + p.ca.Directory, "ACME_CA_BUNDLE=" + p.roots(), "DOCKER_HOST=unix://" + filepath.Join(p.dir, "no.sock"), "LISTEN=off",
 	}, p.environ...)
 	c.cmd.Stdout, c.cmd.Stderr = c.log, c.log
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // what stands around sidecert ends with it
@@ -746,6 +746,12 @@ func TestSecretsAreInNothingThatIsWritten(t *testing.T) {
 		}
 	}
 	files := s.written()
+	for i, answer := range s.answers {
+		files["answer "+strconv.Itoa(i)+" of the status page"] = answer
+	}
+	if len(s.answers) != 5 || !strings.Contains(s.answers[0], site) {
+		t.Errorf("the status page did not answer: %q", s.answers)
+	}
 	for name, text := range files {
 		if secret := secrets.shown(text); secret != "" {
 			t.Errorf("%s has the %s:\n%s", name, secret, text)
@@ -761,6 +767,7 @@ func TestSecretsAreInNothingThatIsWritten(t *testing.T) {
 type story struct {
 	*place
 	children []*child
+	answers  []string
 }
 
 // begin starts a command with all the secrets; environ goes before them.
@@ -819,7 +826,8 @@ func (s *story) endAt(k int, signal syscall.Signal, environ ...string) {
 
 func (s *story) everyCommand() {
 	s.Helper()
-	daemon := s.begin("run", "LOG_FORMAT=json")
+	address := freePort(s.T)
+	daemon := s.begin("run", "LOG_FORMAT=json", "LISTEN="+address)
 	s.until("the daemon answers", func() bool { return s.whole("renew").status == nil })
 	for _, words := range []string{
 		"renew --force", "doctor", "certificates", "certificates --json", "certificates " + site, "history", "history --json", "account show", "check",
@@ -829,6 +837,9 @@ func (s *story) everyCommand() {
 		s.whole(words)
 	}
 	s.whole("notify --test", "NOTIFY_URLS=slack://"+canaryNotify+"@x mqtt://"+canaryNotify+" https://x/"+canaryNotify)
+	for _, path := range []string{"/", "/api/status", "/metrics", "/healthz", "/nosuch"} {
+		s.answers = append(s.answers, get(s.T, "http://"+address+path))
+	}
 	daemon.says("sidecert started", 1)
 	daemon.stop()
 	s.wantIssued(3) // with the dry run

@@ -28,7 +28,7 @@ func TestScripts(t *testing.T) {
 		Setup: setup,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"serve": serve, "healthy": healthy, "orders": orders, "served": served, "signal": send, "root": root, "outside": outside,
-			"contact": contact, "probing": probing, "examine": examine,
+			"contact": contact, "listen": listen, "shows": shows, "same": same, "probing": probing, "examine": examine,
 		},
 	})
 }
@@ -68,7 +68,7 @@ func setup(env *testscript.Env) error {
 	env.Vars = append(env.Vars,
 		"DOMAINS=a.example.test,www.a.example.test", "RELOAD=web", "ACME_CA="+ca.Directory, "ACME_CA_BUNDLE="+filepath.Join(dir, "ca.pem"),
 		"CERT_DIR="+filepath.Join(dir, "certs"), "STATE_DIR="+filepath.Join(dir, "state"), "WEBROOT="+filepath.Join(dir, "webroot"),
-		"DOCKER_HOST="+engine.Host())
+		"DOCKER_HOST="+engine.Host(), "LISTEN=off")
 	env.Values["around"] = &around{ca: ca, engine: engine}
 	return nil
 }

@@ -51,6 +51,7 @@ func (p *parts) daemon(ctx context.Context) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP) // before anything waits: it would end us
 	defer signal.Stop(hangup)
+	defer p.showStatus(ctx)() // one that stands by shows it too
 	lead, err := p.lead(ctx)
 	if err != nil {
 		return ended(ctx, err)

@@ -31,6 +31,7 @@ type parts struct {
 	web     *reload.Reloader
 	manager *renewal.Manager
 	now     func() time.Time
+	metrics *report.Metrics
 	// watchers is what the log is written to.
 	watchers *watchers
 }
@@ -70,7 +71,7 @@ func build(in *invocation, c config.Config) (*parts, error) {
 	p.manager = renewal.New(renewal.Config{
 		Wishes: wishes(in, c), Store: p.store, Issuer: p.issuer, Reloader: p.web, Hooks: hooks(in, c, p.log),
 		Discover: p.web.Labelled, EnforcePreflight: c.Preflight == config.PreflightEnforce, Beat: p.beat, ExpiryWarning: c.ExpiryWarning,
-		Now: in.now, Log: p.log,
+		Tried: p.tried, Looked: p.metrics.Looked, Passed: func(renewal.Result) { p.metrics.Passed(in.now()) }, Now: in.now, Log: p.log,
 	})
 	return p, nil
 }
@@ -83,7 +84,7 @@ type memory interface {
 
 // outward makes the parts that look outside.
 func outward(in *invocation, c config.Config, m memory) (*parts, error) {
-	p := &parts{config: c, now: in.now, watchers: &watchers{to: in.stderr}}
+	p := &parts{config: c, now: in.now, watchers: &watchers{to: in.stderr}, metrics: report.NewMetrics(version)}
 	p.log = logger(p.watchers, c.LogLevel, c.LogFormat)
 	var err error
 	p.engine, err = docker.New(engineAt(c.Docker))
@@ -95,7 +96,8 @@ func outward(in *invocation, c config.Config, m memory) (*parts, error) {
 	})
 	p.issuer = acme.New(acme.Config{
 		Accounts: m, Preflight: acme.PreflightMode(c.Preflight), Upstreams: p.web.Upstreams, Managed: p.managed,
-		Now: in.now, Log: p.log, UserAgent: "sidecert/" + version,
+		Asked: func(a acme.Asked) { p.metrics.Asked(a.Directory, a.Method, a.Status, a.Elapsed, a.Date, in.now()) },
+		Now:   in.now, Log: p.log, UserAgent: "sidecert/" + version,
 	})
 	return p, nil
 }

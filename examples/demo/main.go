@@ -136,6 +136,7 @@ func environment(dir string, ca *acmetest.CA, engine *dockertest.Engine) ([]stri
 		"STATE_DIR=" + filepath.Join(dir, "state"),
 		"WEBROOT=" + filepath.Join(dir, "webroot"),
 		"DOCKER_HOST=" + engine.Host(),
+		"LISTEN=off",
 	}, nil
 }
 

@@ -50,8 +50,22 @@ type Config struct {
 	Log *slog.Logger
 	// Transport carries the requests to CAs; nil is the network, where it is also looked why an order failed.
 	Transport http.RoundTripper
+	// Asked hears of every request that a CA was sent, as soon as it is over; may be nil. It must not block.
+	Asked func(Asked)
 	// UserAgent goes in front of x/crypto/acme's own.
 	UserAgent string
+}
+
+// Asked is one request to a CA.
+type Asked struct {
+	// Directory is the CA's.
+	Directory string
+	Method    string
+	// Status of the answer; 0 where none came.
+	Status  int
+	Elapsed time.Duration
+	// Date is when the CA says that it has answered, in whole seconds; zero if it does not.
+	Date time.Time
 }
 
 // Issuer gets certificates. It is safe for concurrent use.
@@ -72,6 +86,9 @@ type Issuer struct {
 func New(config Config) *Issuer {
 	if config.Now == nil {
 		config.Now = time.Now
+	}
+	if config.Asked == nil {
+		config.Asked = func(Asked) {}
 	}
 	return &Issuer{
 		config:      config,

@@ -116,7 +116,7 @@ func (i *Issuer) authority(ca cert.CA) (*authority, error) {
 	if a := i.authorities[id]; a != nil {
 		return a, nil
 	}
-	client, err := newHTTPClient(ca, i.config.Transport, i.config.Log)
+	client, err := newHTTPClient(ca, i.config.Transport, i.config.Log, i.config.Asked)
 	if err != nil {
 		return nil, &cert.Error{Op: "directory", Kind: cert.KindPerson, Err: err, Hint: "ACME_CA_BUNDLE must name a file with PEM certificates"}
 	}

@@ -31,7 +31,7 @@ const (
 )
 
 // newHTTPClient makes what carries every request to a CA, the library's and ours.
-func newHTTPClient(ca cert.CA, base http.RoundTripper, log *slog.Logger) (*http.Client, error) {
+func newHTTPClient(ca cert.CA, base http.RoundTripper, log *slog.Logger, asked func(Asked)) (*http.Client, error) {
 	roots, err := rootsOf(ca)
 	if err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func newHTTPClient(ca cert.CA, base http.RoundTripper, log *slog.Logger) (*http.
 		base = network(roots)
 	}
 	return &http.Client{
-		Transport:     &transport{base: base, nonces: &nonces{}, clock: &clock{}, log: log},
+		Transport:     &transport{base: base, nonces: &nonces{}, clock: &clock{}, log: log, directory: ca.Directory, asked: asked},
 		Timeout:       requestTimeout,
 		CheckRedirect: redirectDirectory(ca.Directory),
 	}, nil
@@ -96,6 +96,9 @@ type transport struct {
 	nonces *nonces
 	clock  *clock
 	log    *slog.Logger
+
+	directory string
+	asked     func(Asked)
 }
 
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -110,6 +113,11 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	req.Header.Set("Accept-Encoding", "identity")
 	begun := time.Now()
 	resp, body, err := t.exchange(req)
+	asked := Asked{Directory: t.directory, Method: req.Method, Elapsed: time.Since(begun)}
+	if err == nil {
+		asked.Status, asked.Date = resp.StatusCode, heard{header: resp.Header}.date()
+	}
+	t.asked(asked)
 	if err != nil {
 		t.log.Debug("request to the CA failed", "method", req.Method, "path", req.URL.Path, cert.AttrElapsed, time.Since(begun), cert.AttrErr, err)
 		return nil, err

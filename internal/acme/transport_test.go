@@ -58,7 +58,7 @@ func pipedClient(t *testing.T, speak func(conn net.Conn, gone <-chan struct{})) 
 		t.Fatal(err)
 	}
 	serverTLS := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{pair.Chain[0].Raw, pair.Chain[1].Raw}, PrivateKey: pair.Key}}}
-	client, err := newHTTPClient(cert.CA{Roots: string(cert.EncodeChain(pair.Chain[1:]))}, nil, slog.New(slog.DiscardHandler))
+	client, err := newHTTPClient(cert.CA{Roots: string(cert.EncodeChain(pair.Chain[1:]))}, nil, slog.New(slog.DiscardHandler), func(Asked) {})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,6 +43,9 @@ type Config struct {
 	// ExpiryWarning and ExpiryCritical are how long before expiry a certificate is ailing.
 	ExpiryWarning, ExpiryCritical time.Duration
 
+	// Listen is HOST:PORT of the status page and the metrics; "" where there are to be none.
+	Listen string
+
 	LogLevel slog.Level
 	// LogFormat is "text" or "json".
 	LogFormat string
@@ -115,6 +118,7 @@ func (p *parser) settings(v vars) Config {
 		Notify:         p.notify(v),
 		ExpiryWarning:  p.expiry("EXPIRY_WARNING", v.ExpiryWarning),
 		ExpiryCritical: p.expiry("EXPIRY_CRITICAL", v.ExpiryCritical),
+		Listen:         p.listenTCP(v.Listen),
 		LogFormat:      p.logFormat(v),
 		Docker:         p.docker(v),
 		Project:        p.project(v.ComposeProjectName),

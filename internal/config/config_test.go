@@ -31,6 +31,7 @@ func defaults() Config {
 		FilesUID:      -1,
 		Preflight:     PreflightWarn,
 		Notify:        Notify{Failure: true, Expiry: true, Recovery: true},
+		Listen:        "127.0.0.1:9180",
 		ExpiryWarning: 480 * time.Hour, ExpiryCritical: 168 * time.Hour, // 20 and 7 days
 		LogLevel:  slog.LevelInfo,
 		LogFormat: "text",
@@ -102,7 +103,7 @@ func TestEveryVariableActs(t *testing.T) {
 		"VERIFY=web:443, shop=[::1]:8443\nca.lan=my_web.1:443",
 		"PREFLIGHT=enforce", "EXPIRY_WARNING=30d", "EXPIRY_CRITICAL=36H", "LOG_LEVEL=WARN", "LOG_FORMAT=json",
 		"NOTIFY_URLS_FILE=/run/secrets/urls", "NOTIFY_ON=Expiry, renewal", "HEARTBEAT_URL=https://beat.lan/uuid?x=1",
-		"DOCKER_HOST=tcp://proxy:2375", "DOCKER_TLS_VERIFY=1", "DOCKER_CERT_PATH=/keys", "DOCKER_API_VERSION=1.41",
+		"LISTEN=status_page:9180", "DOCKER_HOST=tcp://proxy:2375", "DOCKER_TLS_VERIFY=1", "DOCKER_CERT_PATH=/keys", "DOCKER_API_VERSION=1.41",
 		"COMPOSE_PROJECT_NAME=shop", "DISCOVER=ALL",
 		"CERT_0_DOMAINS=a.example,b.a.example",
 		"CERT_0_NAME=Main",
@@ -173,6 +174,7 @@ func TestEveryVariableActs(t *testing.T) {
 		Preflight:     PreflightEnforce,
 		Notify:        Notify{URLs: []cert.Secret{"ntfy://ntfy.lan/topic", "smtp://mail.lan/?from=a@a.example&to=b@a.example"}, Expiry: true, Renewal: true, Heartbeat: "https://beat.lan/uuid?x=1"},
 		ExpiryWarning: 720 * time.Hour, ExpiryCritical: 36 * time.Hour,
+		Listen:    "status_page:9180",
 		LogLevel:  slog.LevelWarn,
 		LogFormat: "json",
 		Docker:    Docker{Host: "tcp://proxy:2375", TLSVerify: true, CertPath: "/keys", APIVersion: "1.41"},
@@ -225,6 +227,16 @@ func TestNamesBecomeWhatCertificatesHold(t *testing.T) {
 				t.Errorf("Parse(%q) gave the names %q, want %q", test.env, got, test.want)
 			}
 		})
+	}
+}
+
+func TestStatusPageIsWhereLISTENSays(t *testing.T) {
+	for value, want := range map[string]string{
+		"": "127.0.0.1:9180", ":9180": ":9180", "0.0.0.0:80": "0.0.0.0:80", "[::1]:9180": "[::1]:9180", "sidecert:9180": "sidecert:9180", "off": "", "OFF": "", "false": "",
+	} {
+		if c, _ := mustParse(t, "DOMAINS=a.example", "LISTEN="+value); c.Listen != want {
+			t.Errorf("LISTEN=%s listens at %q, want %q", value, c.Listen, want)
+		}
 	}
 }
 

@@ -412,6 +412,21 @@ func TestMistakesSayWhatWouldBeRight(t *testing.T) {
 		{"a webroot twice", []string{"CERT_0_DOMAINS=a.example", "CERT_0_WEBROOT=a.example=/b,A.example=/c"}, []string{
 			`CERT_0_WEBROOT: "A.example" stands there twice; leave one out`,
 		}},
+		{"a port alone", []string{a, "LISTEN=9180"}, []string{
+			`LISTEN: "9180" is a port without the colon; write 127.0.0.1:9180, :9180 for every network that sidecert is in, or off`,
+		}},
+		{"no port", []string{a, "LISTEN=localhost"}, []string{
+			`LISTEN: "localhost" is no address to listen at; write 127.0.0.1:9180, :9180 or off`,
+		}},
+		{"a port that is none", []string{a, "LISTEN=:0"}, []string{
+			`LISTEN: ":0" is no address to listen at; write 127.0.0.1:9180, :9180 or off`,
+		}},
+		{"a URL to listen at", []string{a, "LISTEN=http://:9180"}, []string{
+			`LISTEN: "http://:9180" is no address to listen at; write 127.0.0.1:9180, :9180 or off`,
+		}},
+		{"a user in the address to listen at", []string{a, "LISTEN=me@host:9180"}, []string{
+			`LISTEN: "me@host:9180" is no address to listen at; write 127.0.0.1:9180, :9180 or off`,
+		}},
 		{"an engine by SSH", []string{a, "DOCKER_HOST=ssh://me@host"}, []string{
 			`DOCKER_HOST: [redacted] goes by ssh, which sidecert does not speak; mount the socket, or write tcp://HOST:PORT with DOCKER_TLS_VERIFY=1`,
 		}},

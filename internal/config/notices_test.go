@@ -80,9 +80,6 @@ func TestWhatIsPutRightOrSuspectIsSaid(t *testing.T) {
 		{"roots for nobody", []string{"DOMAINS=a.example", "RELOAD=web", "ACME_CA_BUNDLE=/roots.pem"}, []Notice{
 			warn("ACME_CA_BUNDLE", "ACME_CA_BUNDLE does nothing, since it is for a CA of your own: is ACME_CA missing? For a proxy that opens HTTPS, SSL_CERT_FILE names the roots"),
 		}},
-		{"what is to come", []string{"DOMAINS=a.example", "RELOAD=web", "LISTEN=off"}, []Notice{
-			warn("LISTEN", "LISTEN is not supported by this version and does nothing"),
-		}},
 		{"what to tell, and nobody to be told", []string{"DOMAINS=a.example", "RELOAD=web", "NOTIFY_ON=failure,renewal"}, []Notice{
 			warn("NOTIFY_ON", "nobody is told, since NOTIFY_URLS is not set"),
 		}},

@@ -72,7 +72,7 @@ func (p *parser) answerProxy(all map[string]string) {
 		case all[name] == "" || !plainName.MatchString(name):
 		case m != nil && m[2] == "RELOAD":
 			p.warn(name, "%s does nothing for the socket proxy; name its containers in RELOAD too", name)
-		case m != nil, slices.Contains(notYet, name), daemons.has(name) && !proxyVars.has(name):
+		case m != nil, daemons.has(name) && !proxyVars.has(name):
 			p.warn(name, "%s does nothing for the socket proxy", name)
 		default:
 			rest[name] = all[name]

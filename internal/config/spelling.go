@@ -41,23 +41,17 @@ var plainName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 // answer says something to every variable that does nothing but looks as if somebody had meant it for sidecert. Their values
 // are not shown: a misspelled secret is one too.
 func (p *parser) answer(all map[string]string, ours words) {
-	words := maps.Clone(ours)
-	for _, name := range notYet {
-		words[name] = true
-	}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		advice, peer := peers[name]
 		switch {
 		case all[name] == "" || !plainName.MatchString(name) || slices.Contains(notOurs, name):
-		case slices.Contains(notYet, name):
-			p.warn(name, "%s is not supported by this version and does nothing", name)
 		case ours.has(name):
 		case peer:
 			p.warn(name, "%s does nothing here; %s", name, advice)
 		case certVariable.MatchString(name):
 			p.answerCert(name, ours)
 		default:
-			p.answerNear(name, all, words)
+			p.answerNear(name, all, ours)
 		}
 	}
 }

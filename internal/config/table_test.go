@@ -50,11 +50,6 @@ func TestTableHasEveryVariableThatActs(t *testing.T) {
 			t.Errorf("the table has no %s", name)
 		}
 	}
-	for _, name := range notYet {
-		if strings.Contains(table, "`"+name+"`") {
-			t.Errorf("the table has %s, which does nothing", name)
-		}
-	}
 	for _, row := range strings.Split(strings.TrimSpace(table), "\n") {
 		if strings.Count(row, "|") != 4 {
 			t.Errorf("not three cells: %s", row)

@@ -113,6 +113,9 @@ type vars struct {
 	// left when it is due for renewal, so that a healthy one never is.
 	ExpiryWarning  string `env:"EXPIRY_WARNING" envDefault:"20d"`
 	ExpiryCritical string `env:"EXPIRY_CRITICAL" envDefault:"7d"`
+	// Where the [status page and the metrics](#what-you-see) are: `HOST:PORT`, `:PORT` in every network that sidecert is in, or `off`.
+	// They change nothing, and whoever reaches the port reads them: by default only who is in sidecert's own container.
+	Listen string `env:"LISTEN" envDefault:"127.0.0.1:9180"`
 	// `debug`, `info`, `warn` or `error`.
 	LogLevel string `env:"LOG_LEVEL" envDefault:"info"`
 	// `text` or `json`.
@@ -163,11 +166,6 @@ type certVars struct {
 
 // variable is the full name of one of the certificate's.
 func (c certVars) variable(name string) string { return fmt.Sprintf("CERT_%d_%s", c.number, name) }
-
-// notYet are variables whose feature this version does not have.
-var notYet = []string{
-	"LISTEN",
-}
 
 // fill puts texts, by name, into a struct of text fields. Only the reflection over our own structs can fail in it.
 func fill(into any, texts map[string]string) {

@@ -31,7 +31,7 @@ func sidecert(binary string) program {
 func sidecertEnviron(a *authority, p place) []string {
 	return []string{
 		"PATH=" + os.Getenv("PATH"), "DOMAINS=" + p.name, "CERT_DIR=" + p.certs(), "STATE_DIR=" + p.state(), "WEBROOT=" + p.webroot(),
-		"ACME_CA=" + a.Directory, "ACME_CA_BUNDLE=" + a.roots, "PREFLIGHT=off", "RELOAD=off", "DOCKER_HOST=unix://" + filepath.Join(p.dir, "no.sock"),
+		"ACME_CA=" + a.Directory, "ACME_CA_BUNDLE=" + a.roots, "PREFLIGHT=off", "RELOAD=off", "DOCKER_HOST=unix://" + filepath.Join(p.dir, "no.sock"), "LISTEN=off",
 	}
 }
 

@@ -66,8 +66,13 @@ type Config struct {
 	Tell func(cert.News)
 	// ExpiryWarning is how long before its expiry a certificate that nobody renews is told of; 0 is never.
 	ExpiryWarning time.Duration
-	Now           func() time.Time
-	Log           *slog.Logger
+	// Tried hears what became of each attempt, Looked of each look at the web containers, Passed of each pass: for whoever counts them. Each may
+	// be nil, and must not block.
+	Tried  func(CertResult)
+	Looked func(cert.Look)
+	Passed func(Result)
+	Now    func() time.Time
+	Log    *slog.Logger
 }
 
 // Health is what the manager says of itself.
@@ -117,6 +122,15 @@ type Manager struct {
 func New(c Config) *Manager {
 	if c.Beat == nil {
 		c.Beat = func(Health) {}
+	}
+	if c.Tried == nil {
+		c.Tried = func(CertResult) {}
+	}
+	if c.Looked == nil {
+		c.Looked = func(cert.Look) {}
+	}
+	if c.Passed == nil {
+		c.Passed = func(Result) {}
 	}
 	return &Manager{Config: c, born: time.Now(), asks: make(chan ask), beats: make(chan Health, 1), warned: map[string]string{}, underWay: map[string]int{}, waitedFor: map[string]bool{}, heldUntil: map[string]time.Time{},
 		hooking: make(chan struct{}, 1), stopped: make(chan struct{})}

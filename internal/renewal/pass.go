@@ -120,6 +120,9 @@ func (m *Manager) pass(ctx context.Context, a Ask) Result {
 			m.kept = append(m.kept, cert.Kept{Spec: w.spec, Lineage: w.lineage})
 		}
 	}
+	if ctx.Err() == nil {
+		m.Passed(r)
+	}
 	if m.Tell != nil && ctx.Err() == nil {
 		m.Tell(m.news(ctx, works, left, look))
 	}

@@ -10,6 +10,9 @@ import (
 // report logs and journals what became of one certificate.
 func (m *Manager) report(ctx context.Context, w *work) {
 	err := w.result.Err
+	if ctx.Err() == nil || w.result.Obtained {
+		m.Tried(w.result)
+	}
 	if w.result.Obtained {
 		m.warnOnce("ca "+w.spec.CA.ID(), "")
 		m.warnOnce("clock of "+w.name, "")
@@ -63,6 +66,7 @@ func (m *Manager) reportLook(ctx context.Context, look cert.Look) {
 	if ctx.Err() != nil {
 		return // what was seen of a look that was broken off says nothing
 	}
+	m.Looked(look)
 	if look.Err != nil {
 		m.warnOnce("engine", "web containers not reached, reloading is off", cert.AttrErr, look.Err, cert.AttrHint, look.Hint)
 	} else {

@@ -3,6 +3,7 @@ package report
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -42,17 +43,30 @@ func (h Health) Encode() ([]byte, error) { return json.Marshal(h) }
 // Check reads a health file and returns what is wrong, nil if web servers can start and the daemon's loop is alive. An ailing
 // certificate is not wrong here: web containers wait for health, and an old certificate is better than no web server.
 func Check(data []byte, sinceBoot time.Duration) error {
-	var h Health
-	if err := json.Unmarshal(data, &h); err != nil {
-		return fmt.Errorf("damaged health file: %w", err)
+	h, err := decode(data)
+	if err == nil {
+		err = h.alive(sinceBoot)
 	}
+	if err == nil && len(h.Missing) > 0 {
+		err = fmt.Errorf("no files to serve for %s", strings.Join(h.Missing, ", "))
+	}
+	return err
+}
+
+func decode(data []byte) (h Health, err error) {
+	if err := json.Unmarshal(data, &h); err != nil {
+		return h, fmt.Errorf("damaged health file: %w", err)
+	}
+	return h, nil
+}
+
+// alive says what is wrong with the daemon itself.
+func (h Health) alive(sinceBoot time.Duration) error {
 	switch age := sinceBoot - h.Beat; {
 	case age < 0 || age > stale:
 		return fmt.Errorf("the daemon's last sign of life was at %s", h.Time.Format(time.RFC3339))
 	case !h.Ready:
-		return fmt.Errorf("the first pass is not over")
-	case len(h.Missing) > 0:
-		return fmt.Errorf("no files to serve for %s", strings.Join(h.Missing, ", "))
+		return errors.New("the first pass is not over")
 	}
 	return nil
 }

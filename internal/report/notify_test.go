@@ -122,7 +122,7 @@ func (d *desk) want(messages ...string) {
 func of(conditions ...cert.Condition) cert.News { return cert.News{Conditions: conditions, Pass: true} }
 
 // grave is one that is told at once.
-func grave(name string) cert.Condition { return failing(name, 90*day) }
+func grave(name string) cert.Condition { return failing(name, 90*oneDay) }
 
 func TestAReceiverThatIsAwayForHoursGetsItOnceItIsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -16,11 +16,11 @@ var (
 	always = On{Failure: true, Expiry: true, Recovery: true}
 )
 
-const day = 24 * time.Hour
+const oneDay = 24 * time.Hour
 
 // failing is a renewal that fails, with 30 days left at begin.
 func failing(name string, next time.Duration) cert.Condition {
-	return cert.Condition{Kind: cert.ConditionFailing, Cert: name, Names: []string{name}, Until: begin.Add(30 * day), Next: begin.Add(next),
+	return cert.Condition{Kind: cert.ConditionFailing, Cert: name, Names: []string{name}, Until: begin.Add(30 * oneDay), Next: begin.Add(next),
 		Err: "order: the CA said no", Hint: "mend it"}
 }
 
@@ -41,7 +41,7 @@ func follow(t *testing.T, on On, end time.Duration, looks ...look) (titles []str
 	var l Ledger
 	var now cert.News
 	step := time.Minute
-	if end > 2*day {
+	if end > 2*oneDay {
 		step = 10 * time.Minute
 	}
 	for at := time.Duration(0); at <= end; at += step {
@@ -83,23 +83,23 @@ func TestEachThingIsToldWhenAPersonWantsToHearOfIt(t *testing.T) {
 		want  []string
 	}{
 		{"a hiccup that the third try mends", always, 5 * h, []look{stands(0, failing("a", m)), stands(m, failing("a", 11*m)), stands(11 * m)}, nil},
-		{"the third failure in a row, and well again", always, day,
+		{"the third failure in a row, and well again", always, oneDay,
 			[]look{stands(0, failing("a", m)), stands(m, failing("a", 11*m)), stands(12*m, failing("a", 112*m)), stands(6*h, failing("a", 30*h)), {7 * h, cert.News{Renewed: []cert.Renewed{{Cert: "a"}}}}},
 			[]string{"0.2 sidecert: a is not renewed", "7.0 sidecert: well again: a"}},
-		{"what only a person can mend", always, day, []look{stands(0, failing("a", day))}, []string{"0.0 sidecert: a is not renewed"}},
-		{"a CA that is away for half an hour", always, day, []look{stands(0, failing("a", m)), stands(30 * m)}, nil},
+		{"what only a person can mend", always, oneDay, []look{stands(0, failing("a", oneDay))}, []string{"0.0 sidecert: a is not renewed"}},
+		{"a CA that is away for half an hour", always, oneDay, []look{stands(0, failing("a", m)), stands(30 * m)}, nil},
 		{"a CA that is away for long", always, 3 * h, []look{stands(0, failing("a", m))}, []string{"1.0 sidecert: a is not renewed"}},
-		{"a first certificate that does not come", always, day, []look{stands(0, first)}, []string{"0.0 sidecert: a gets no certificate"}},
+		{"a first certificate that does not come", always, oneDay, []look{stands(0, first)}, []string{"0.0 sidecert: a gets no certificate"}},
 		{"little time is left", always, h, []look{stands(0, near)}, []string{"0.6 sidecert: a is not renewed"}},
-		{"nobody mends it for a month", always, 60 * day, []look{stands(0, failing("a", day))}, []string{
+		{"nobody mends it for a month", always, 60 * oneDay, []look{stands(0, failing("a", oneDay))}, []string{
 			"0.0 sidecert: a is not renewed", "240.0 sidecert: still: a is not renewed", "360.0 sidecert: still: a is not renewed",
 			"480.0 sidecert: still: a is not renewed", "540.0 sidecert: still: a is not renewed", "552.0 sidecert: still: a is not renewed", "576.0 sidecert: still: a is not renewed",
 			"600.0 sidecert: still: a is not renewed", "624.0 sidecert: still: a is not renewed", "648.0 sidecert: still: a is not renewed", "672.0 sidecert: still: a is not renewed",
 			"696.0 sidecert: still: a is not renewed", "720.0 sidecert: still: a is not renewed"}},
-		{"only reminders are wanted", On{Expiry: true}, 20 * day, []look{stands(0, failing("a", day)), stands(16 * day)}, []string{
+		{"only reminders are wanted", On{Expiry: true}, 20 * oneDay, []look{stands(0, failing("a", oneDay)), stands(16 * oneDay)}, []string{
 			"240.0 sidecert: still: a is not renewed", "360.0 sidecert: still: a is not renewed"}},
-		{"only failures are wanted", On{Failure: true}, 20 * day, []look{stands(0, failing("a", day)), stands(16 * day)}, []string{"0.0 sidecert: a is not renewed"}},
-		{"only recoveries are wanted, of what nobody was told", On{Recovery: true}, 20 * day, []look{stands(0, failing("a", day)), stands(16 * day)}, nil},
+		{"only failures are wanted", On{Failure: true}, 20 * oneDay, []look{stands(0, failing("a", oneDay)), stands(16 * oneDay)}, []string{"0.0 sidecert: a is not renewed"}},
+		{"only recoveries are wanted, of what nobody was told", On{Recovery: true}, 20 * oneDay, []look{stands(0, failing("a", oneDay)), stands(16 * oneDay)}, nil},
 		{"successes are wanted", On{Renewal: true}, h, []look{{0, cert.News{Renewed: []cert.Renewed{{Cert: "a"}, {Cert: "b"}}}}}, []string{"0.0 sidecert: renewed: a and 1 more"}},
 		{"an old certificate is served for a while", always, h, []look{stands(0, of(cert.ConditionStale, "web")), stands(4 * m)}, nil},
 		{"an old certificate goes on being served", always, h, []look{stands(0, of(cert.ConditionStale, "web")), stands(30 * m)},
@@ -111,10 +111,10 @@ func TestEachThingIsToldWhenAPersonWantsToHearOfIt(t *testing.T) {
 		{"no engine for long", always, 3 * h, []look{stands(0, cert.Condition{Kind: cert.ConditionNoEngine})}, []string{"1.0 sidecert: the web containers cannot be reached, so that none is reloaded"}},
 		{"what a look cannot see stands", always, 5 * h, []look{stands(0, of(cert.ConditionStale, "web")), {h, cert.News{Unknown: []cert.ConditionKind{cert.ConditionStale}}}},
 			[]string{"0.1 sidecert: web still serves an old certificate of a"}},
-		{"three begin at the same pass", always, h, []look{stands(0, failing("a", day), failing("b", day), failing("c", day))}, []string{"0.0 sidecert: a is not renewed (and 2 more)"}},
-		{"others follow within the hour", always, 3 * h, []look{stands(0, failing("a", day)), stands(10*m, failing("a", day), failing("b", day)), stands(20*m, failing("a", day), failing("b", day), failing("c", day))},
+		{"three begin at the same pass", always, h, []look{stands(0, failing("a", oneDay), failing("b", oneDay), failing("c", oneDay))}, []string{"0.0 sidecert: a is not renewed (and 2 more)"}},
+		{"others follow within the hour", always, 3 * h, []look{stands(0, failing("a", oneDay)), stands(10*m, failing("a", oneDay), failing("b", oneDay)), stands(20*m, failing("a", oneDay), failing("b", oneDay), failing("c", oneDay))},
 			[]string{"0.0 sidecert: a is not renewed", "1.0 sidecert: b is not renewed (and 1 more)"}},
-		{"expires though nobody tries", always, h, []look{stands(0, cert.Condition{Kind: cert.ConditionExpiring, Cert: "a", Until: begin.Add(9 * day)})}, []string{"0.0 sidecert: a nears its expiry and is not renewed"}},
+		{"expires though nobody tries", always, h, []look{stands(0, cert.Condition{Kind: cert.ConditionExpiring, Cert: "a", Until: begin.Add(9 * oneDay)})}, []string{"0.0 sidecert: a nears its expiry and is not renewed"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if got := follow(t, test.on, test.end, test.looks...); !slices.Equal(got, test.want) {
@@ -127,10 +127,10 @@ func TestEachThingIsToldWhenAPersonWantsToHearOfIt(t *testing.T) {
 // What comes and goes all the time is told once a day.
 func TestFlappingIsNoStorm(t *testing.T) {
 	var looks []look
-	for at := time.Duration(0); at < 7*day; at += time.Hour {
+	for at := time.Duration(0); at < 7*oneDay; at += time.Hour {
 		looks = append(looks, stands(at, cert.Condition{Kind: cert.ConditionStale, Cert: "a", Container: "web"}), stands(at+30*time.Minute))
 	}
-	if got := follow(t, always, 7*day, looks...); len(got) > 2*8 || len(got) < 2 {
+	if got := follow(t, always, 7*oneDay, looks...); len(got) > 2*8 || len(got) < 2 {
 		t.Errorf("%d messages in a week, want two a day:\n%s", len(got), strings.Join(got, "\n"))
 	}
 }
@@ -138,12 +138,12 @@ func TestFlappingIsNoStorm(t *testing.T) {
 // A clock that goes back a year makes nobody deaf: what began before is told, and what is new too.
 func TestAClockThatWasAheadSilencesNothing(t *testing.T) {
 	var l Ledger
-	_, l = decide(l, cert.News{Conditions: []cert.Condition{failing("a", 301*day)}}, always, begin.Add(300*day))
+	_, l = decide(l, cert.News{Conditions: []cert.Condition{failing("a", 301*oneDay)}}, always, begin.Add(300*oneDay))
 	now := begin
 	var titles []string
 	for ; now.Before(begin.Add(2 * time.Hour)); now = now.Add(time.Minute) {
 		var messages []Message
-		messages, l = decide(l, cert.News{Conditions: []cert.Condition{failing("b", day)}}, always, now)
+		messages, l = decide(l, cert.News{Conditions: []cert.Condition{failing("b", oneDay)}}, always, now)
 		for _, m := range messages {
 			titles = append(titles, m.Title)
 		}
@@ -154,7 +154,7 @@ func TestAClockThatWasAheadSilencesNothing(t *testing.T) {
 }
 
 func TestAMessageSaysWhatSinceWhenUntilWhenWhyAndWhatToDo(t *testing.T) {
-	c := failing("shop.example.org", 2*day)
+	c := failing("shop.example.org", 2*oneDay)
 	c.Names = []string{"shop.example.org", "www.shop.example.org"}
 	c.Err = "authorization www.shop.example.org: 403 urn:ietf:params:acme:error:unauthorized\x1b[31m"
 	c.Hint = "mount the webroot volume in the web container too"
@@ -171,7 +171,7 @@ More: docker compose exec sidecert sidecert doctor`
 	if got := messages[0].Text; got != want {
 		t.Errorf("the message is\n%s\nwant\n%s", got, want)
 	}
-	messages, _ = decide(l, cert.News{Renewed: []cert.Renewed{{Cert: "shop.example.org", NotAfter: begin.Add(91 * day)}}}, always, begin.Add(3*day))
+	messages, _ = decide(l, cert.News{Renewed: []cert.Renewed{{Cert: "shop.example.org", NotAfter: begin.Add(91 * oneDay)}}}, always, begin.Add(3*oneDay))
 	if want := (Message{"sidecert: well again: shop.example.org", "shop.example.org is renewed: the new certificate is valid until 2027-04-02 12:00 UTC."}); len(messages) != 1 || messages[0] != want {
 		t.Errorf("when it is well again: %q, want %q", messages, want)
 	}
@@ -181,7 +181,7 @@ More: docker compose exec sidecert sidecert doctor`
 func TestAThousandTroublesAreOneMessage(t *testing.T) {
 	var all []cert.Condition
 	for i := range 1000 {
-		c := failing(fmt.Sprintf("site%d.%s.example.org", i, strings.Repeat("x", 60)), day)
+		c := failing(fmt.Sprintf("site%d.%s.example.org", i, strings.Repeat("x", 60)), oneDay)
 		c.Err, c.Hint = strings.Repeat("é", 5000), strings.Repeat("é", 5000)
 		for n := range 100 {
 			c.Names = append(c.Names, fmt.Sprintf("%d.%s", n, c.Cert))

@@ -9,10 +9,10 @@ import (
 	"github.com/sidecert/sidecert/internal/cert"
 )
 
-// maxTold is how many conditions a message tells of in full, and maxText how long it is, in bytes.
+// maxTold is how many conditions a message tells of in full, and maxMessage how long it is, in bytes.
 const (
-	maxTold = 5
-	maxText = 3 << 10
+	maxTold    = 5
+	maxMessage = 3 << 10
 )
 
 const titleEnd = "sidecert: well again"
@@ -37,7 +37,7 @@ func ended(renewed []cert.Renewed) func([]Told) Message {
 		return compose(titleEnd+": ", all, func(t Told) string {
 			for _, r := range renewed {
 				if r.Cert == t.Cert && t.Kind == cert.ConditionFailing {
-					return fmt.Sprintf("%s is renewed: the new certificate is valid until %s.", t.Cert, stamp(r.NotAfter))
+					return fmt.Sprintf("%s is renewed: the new certificate is valid until %s.", t.Cert, minute(r.NotAfter))
 				}
 			}
 			return t.over() + "."
@@ -48,13 +48,13 @@ func ended(renewed []cert.Renewed) func([]Told) Message {
 func renewed(all []cert.Renewed) Message {
 	var lines []string
 	for _, r := range all {
-		lines = append(lines, fmt.Sprintf("%s: a new certificate is stored, valid until %s.", r.Cert, stamp(r.NotAfter)))
+		lines = append(lines, fmt.Sprintf("%s: a new certificate is stored, valid until %s.", r.Cert, minute(r.NotAfter)))
 	}
 	title := "sidecert: renewed: " + all[0].Cert
 	if more := len(all) - 1; more > 0 {
 		title += fmt.Sprintf(" and %d more", more)
 	}
-	return Message{title, cut(joined(lines, "\n"), maxText)}
+	return Message{title, cut(joined(lines, "\n"), maxMessage)}
 }
 
 func compose(prefix string, all []Told, tell func(Told) string) Message {
@@ -70,7 +70,7 @@ func compose(prefix string, all []Told, tell func(Told) string) Message {
 	for _, t := range all {
 		parts = append(parts, tell(t))
 	}
-	return Message{cut(title, 150), cut(joined(parts, "\n\n"), maxText)}
+	return Message{cut(title, 150), cut(joined(parts, "\n\n"), maxMessage)}
 }
 
 // joined are the first few of many.
@@ -89,7 +89,7 @@ func (t Told) tell(now time.Time) string {
 	if others := t.others(); others != "" {
 		fmt.Fprintf(&b, " (also for %s)", others)
 	}
-	line(", since %s.", stamp(t.Since))
+	line(", since %s.", minute(t.Since))
 	switch left := t.Until.Sub(now); {
 	case t.Kind == cert.ConditionMistakes || t.Kind == cert.ConditionNoEngine:
 		line("Web servers go on with the certificates that they have.")
@@ -97,9 +97,9 @@ func (t Told) tell(now time.Time) string {
 		line("There is no certificate that works.")
 	case t.Until.IsZero():
 	case left <= 0:
-		line("The certificate that is served has EXPIRED at %s. This is the last reminder.", stamp(t.Until))
+		line("The certificate that is served has EXPIRED at %s. This is the last reminder.", minute(t.Until))
 	default:
-		line("What is served works until %s, for %s.", stamp(t.Until), span(left))
+		line("What is served works until %s, for %s.", minute(t.Until), span(left))
 	}
 	if t.Err != "" {
 		line("Why: %s", t.Err)
@@ -108,7 +108,7 @@ func (t Told) tell(now time.Time) string {
 		line("What to do: %s", t.Hint)
 	}
 	if t.Next.After(now) {
-		line("Next try: %s.", stamp(t.Next))
+		line("Next try: %s.", minute(t.Next))
 	}
 	if t.Kind != cert.ConditionMistakes {
 		line("More: docker compose exec sidecert sidecert doctor")
@@ -185,8 +185,6 @@ func (t Told) others() string {
 	}
 	return strings.Join(names, ", ")
 }
-
-func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
 func span(d time.Duration) string {
 	switch {

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sidecert/sidecert/internal/cert"
+	"github.com/sidecert/sidecert/internal/renewal"
+	"github.com/sidecert/sidecert/internal/report"
+)
+
+// showStatus does until what it returns is called.
+func (p *parts) showStatus(ctx context.Context) (end func()) {
+	if p.config.Listen == "" {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var server sync.WaitGroup
+	server.Go(func() { p.status().Run(ctx) })
+	return func() {
+		cancel()
+		server.Wait()
+	}
+}
+
+// status is what tells people and machines by HTTP how things stand.
+func (p *parts) status() *report.Server {
+	return report.NewServer(report.ServerConfig{
+		Address: p.config.Listen, Standing: p.standing, Journal: p.entries, Metrics: p.metrics, Version: version, Log: p.log,
+		Health: func() ([]byte, error) { return os.ReadFile(filepath.Join(p.config.StateDir, report.HealthFile)) },
+	})
+}
+
+// tried counts an attempt. What only waits has asked nobody for anything.
+func (p *parts) tried(r renewal.CertResult) {
+	switch {
+	case r.Obtained:
+		p.metrics.Obtained()
+	case r.Err != nil && r.Held == "":
+		kind := cert.KindPassing
+		if e, ok := errors.AsType[*cert.Error](r.Err); ok {
+			kind = e.Kind
+		}
+		p.metrics.Failed(kind)
+	}
+}
+
+// standing is what `sidecert certificates` lists.
+func (p *parts) standing() (report.Standing, error) {
+	now := p.manager.Now()
+	all, err := list(p.store, p.manager.Wishes, now)
+	if err != nil {
+		return report.Standing{}, err
+	}
+	s := report.Standing{At: now}
+	for _, r := range all {
+		s.Certs = append(s.Certs, p.certificate(r, now))
+	}
+	var b bytes.Buffer
+	err = writeJSON(&b, all)
+	s.Listed = b.Bytes()
+	return s, err
+}
+
+func (p *parts) certificate(r listed, now time.Time) report.Certificate {
+	c := report.Certificate{
+		Name: r.Name, Names: r.Names, Kept: r.spec != nil, Stored: r.Stored, KeyType: r.KeyType, Issuer: r.Issuer, Version: r.Version,
+		NotBefore: r.NotBefore, NotAfter: r.NotAfter, Path: r.Path, Next: r.Next, Why: r.Why, Held: r.Held, Told: r.spec != nil && r.spec.ToBeServed(),
+	}
+	if r.spec != nil && r.Stored {
+		c.Due = cert.DueAt(r.lineage.Leaf(), r.spec.RenewBefore)
+		if r.Held == "" && r.Next.After(now) && r.Next.Before(r.NotAfter) {
+			c.Due = r.Next // what its CA suggests
+		}
+	}
+	if r.Failure != nil {
+		c.Failures = r.Failure.Attempts
+	}
+	for _, at := range r.Served {
+		c.Served = append(c.Served, report.Served{Container: at.Container, Class: at.Class, Seen: at.Seen, Action: at.Action, Told: at.Told, Err: at.Err})
+	}
+	c.Level, c.State, c.Hint = p.judge(r, now)
+	return c
+}
+
+// judge says how much a certificate wants a person, why, and what to do.
+func (p *parts) judge(r listed, now time.Time) (level report.Level, state, hint string) {
+	ailing := 0
+	if r.Stored {
+		var renewBefore time.Duration
+		if r.spec != nil {
+			renewBefore = r.spec.RenewBefore
+		}
+		ailing = cert.Ailing(r.lineage.Leaf(), renewBefore, p.config.ExpiryWarning, p.config.ExpiryCritical, now)
+	}
+	var e *cert.Error
+	if errors.As(r.err, &e) {
+		hint = e.Hint
+	}
+	switch {
+	case r.Err != "":
+		return report.Failing, "Its files cannot be used: " + r.Err + ".", hint
+	case r.Failure != nil:
+		return report.Failing, failureText(*r.Failure), r.Failure.Hint
+	case r.Revoked != "":
+		return report.Failing, "Of what is stored: " + r.Revoked + ", and nothing has taken its place yet.", ""
+	case r.Stored && !now.Before(r.NotAfter):
+		return report.Failing, "It has expired.", ""
+	case r.Held != "" && (ailing > 0 || !r.Stored):
+		return report.Failing, "It is wanted and waits: " + r.Held + ".", ""
+	case r.Held != "":
+		return report.Doubtful, "It is wanted and waits: " + r.Held + ".", ""
+	case !r.Stored:
+		return report.Coming, "A placeholder that no browser accepts stands in its place until the CA has given it.", ""
+	case ailing > 1:
+		return report.Failing, "It expires soon.", ""
+	case r.Left != "":
+		return leftLevel(ailing), "It is left to certbot: " + r.Left + ".", ""
+	case r.spec == nil:
+		return report.Doubtful, "It is stored, not configured, and not renewed.", "name it in DOMAINS to keep it, or forget it by `sidecert delete " + r.Name + "` once no web server uses it"
+	case r.stale():
+		return report.Failing, "It is not served: " + r.Unserved + ".", "`sidecert doctor` tells what is in the way"
+	case r.Unserved != "":
+		return report.Doubtful, "It was not seen to be served: " + r.Unserved + ".", "`sidecert doctor` tells what is in the way"
+	case ailing > 0:
+		return report.Doubtful, "It should have been renewed by now.", ""
+	case r.unfinished:
+		return report.Doubtful, "The revocation of an older version is not done.", "give the command again"
+	}
+	return report.Well, "It is well.", ""
+}
+
+func failureText(f failure) string {
+	at := f.Time.UTC().Format("2006-01-02 15:04 UTC")
+	if f.Attempts == 1 {
+		return fmt.Sprintf("The last attempt failed at %s: %s.", at, f.Err)
+	}
+	return fmt.Sprintf("The last %d attempts failed, most recently at %s: %s.", f.Attempts, at, f.Err)
+}
+
+func leftLevel(ailing int) report.Level {
+	if ailing > 0 {
+		return report.Doubtful
+	}
+	return report.Well
+}
+
+// stale reports whether an older version is served although somebody should have made an end of that.
+func (r listed) stale() bool {
+	for _, at := range r.Served {
+		if at.Class == cert.Stale && r.Unserved != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// entries are the journal in words.
+func (p *parts) entries() ([]report.Entry, error) {
+	events, err := p.store.Journal()
+	if err != nil {
+		return nil, err
+	}
+	var entries []report.Entry
+	for _, e := range events {
+		bad := e.Kind == cert.EventFailed || e.Kind == cert.EventServed && e.Class == cert.Stale
+		entries = append(entries, report.Entry{Time: e.Time, Cert: e.Cert, Text: plainly(e), Bad: bad})
+	}
+	return entries, nil
+}
+
+// plainly is an event for those who do not know our words.
+func plainly(e cert.Event) string {
+	if e.Kind != cert.EventServed {
+		return eventText(e)
+	}
+	text := map[cert.Class]string{
+		cert.Current: "%s serves the stored certificate", cert.Stale: "%s still serves an older certificate",
+		cert.Foreign: "%s serves another certificate", cert.Unseen: "what %s serves could not be seen",
+	}[e.Class]
+	if text == "" {
+		return eventText(e)
+	}
+	text = strings.Replace(text, "%s", e.Container, 1)
+	if e.Action != "" {
+		text += ", after " + e.Action
+	}
+	if e.Err != "" && e.Class != cert.Current {
+		text += ": " + e.Err
+	}
+	return text
+}

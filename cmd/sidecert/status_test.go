@@ -1,0 +1,126 @@
+package main
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/sidecert/sidecert/internal/cert"
+	"github.com/sidecert/sidecert/internal/cert/certtest"
+	"github.com/sidecert/sidecert/internal/config"
+	"github.com/sidecert/sidecert/internal/report"
+)
+
+// freePort is an address that nobody listens at.
+func freePort(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// get is an answer with its status line and headers, as far as they may hold anything.
+func get(t testing.TB, url string) string {
+	t.Helper()
+	text, err := fetch(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func fetch(url string) (string, error) {
+	resp, err := http.Get(url)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	var header strings.Builder
+	resp.Header.Write(&header)
+	return resp.Status + "\n" + header.String() + "\n" + string(body), err
+}
+
+// listen puts an address for the status page in $LISTEN.
+func listen(ts *testscript.TestScript, _ bool, _ []string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Check(l.Close())
+	ts.Setenv("LISTEN", l.Addr().String())
+}
+
+// shows waits until a page of the daemon has a text, or, negated, looks that it has none: shows PATH TEXT.
+func shows(ts *testscript.TestScript, neg bool, args []string) {
+	url := "http://" + ts.Getenv("LISTEN") + args[0]
+	has := func() bool {
+		text, err := fetch(url)
+		return err == nil && strings.Contains(text, args[1])
+	}
+	if !neg {
+		poll(ts, args[0]+" has "+args[1], has)
+	} else if has() {
+		ts.Fatalf("%s has %s", args[0], args[1])
+	}
+}
+
+// same checks that a page of the daemon is a command's output: same PATH FILE.
+func same(ts *testscript.TestScript, _ bool, args []string) {
+	text, err := fetch("http://" + ts.Getenv("LISTEN") + args[0])
+	ts.Check(err)
+	if _, body, _ := strings.Cut(text, "\n\n"); body != ts.ReadFile(args[1]) {
+		ts.Fatalf("%s is\n%s\nwant\n%s", args[0], body, ts.ReadFile(args[1]))
+	}
+}
+
+func TestPageJudgesACertificateAsAPersonWould(t *testing.T) {
+	now := time.Now()
+	of := func(age time.Duration, change func(*listed)) listed {
+		b := certtest.New().Issue(now.Add(-age), 90*24*time.Hour, "a.example")
+		r := listed{Name: "a.example", Stored: true, NotBefore: b.Chain[0].NotBefore, NotAfter: b.Chain[0].NotAfter, spec: &cert.Spec{}, lineage: cert.Lineage{Name: "a.example", Number: 1, Chain: b.Chain}}
+		change(&r)
+		return r
+	}
+	const day = 24 * time.Hour
+	p := &parts{config: config.Config{ExpiryWarning: 20 * day, ExpiryCritical: 7 * day}}
+	for _, test := range []struct {
+		name  string
+		row   listed
+		level report.Level
+		state string
+	}{
+		{"young", of(day, func(*listed) {}), report.Well, "It is well."},
+		{"due today", of(60*day, func(r *listed) { r.Why = "it is due for renewal" }), report.Well, "It is well."},
+		{"a failed attempt", of(61*day, func(r *listed) { r.Failure = &failure{now, 1, "404", "mount it"} }), report.Failing, "The last attempt failed at "},
+		{"some failed attempts", of(61*day, func(r *listed) { r.Failure = &failure{now, 3, "404", ""} }), report.Failing, "The last 3 attempts failed, most recently at "},
+		{"a CA that is away", of(61*day, func(r *listed) { r.Held = "the CA did not answer" }), report.Doubtful, "It is wanted and waits: the CA did not answer."},
+		{"a CA that is away for long", of(72*day, func(r *listed) { r.Held = "the CA did not answer" }), report.Failing, "It is wanted and waits: "},
+		{"overdue for no known reason", of(71*day, func(*listed) {}), report.Doubtful, "It should have been renewed by now."},
+		{"about to expire", of(84*day, func(*listed) {}), report.Failing, "It expires soon."},
+		{"expired", of(91*day, func(*listed) {}), report.Failing, "It has expired."},
+		{"a placeholder", listed{Name: "a.example", spec: &cert.Spec{}, Placeholder: true}, report.Coming, "A placeholder "},
+		{"no answer before the first", listed{Name: "a.example", spec: &cert.Spec{}, Held: "the CA did not answer"}, report.Failing, "It is wanted and waits: "},
+		{"damaged files", of(day, func(r *listed) { r.Err = "no key" }), report.Failing, "Its files cannot be used: no key."},
+		{"revoked", of(day, func(r *listed) { r.Revoked = "it was revoked" }), report.Failing, "Of what is stored: it was revoked, "},
+		{"an older one is served", of(day, func(r *listed) { r.Unserved, r.Served = "old", []servedAt{{Container: "web", Class: cert.Stale}} }), report.Failing, "It is not served: old."},
+		{"another one is served", of(day, func(r *listed) {
+			r.Unserved, r.Served = "foreign in web", []servedAt{{Container: "web", Class: cert.Foreign}}
+		}), report.Doubtful, "It was not seen to be served: foreign in web."},
+		{"an older one where nobody is told", of(day, func(r *listed) { r.Served = []servedAt{{Container: "web", Class: cert.Stale}} }), report.Well, "It is well."},
+		{"not configured", of(day, func(r *listed) { r.spec = nil }), report.Doubtful, "It is stored, not configured, and not renewed."},
+		{"left to certbot", of(day, func(r *listed) { r.spec, r.Left = nil, "it is a wildcard" }), report.Well, "It is left to certbot: it is a wildcard."},
+		{"left to a certbot that does nothing", of(75*day, func(r *listed) { r.spec, r.Left = nil, "it is a wildcard" }), report.Doubtful, "It is left to certbot: it is a wildcard."},
+	} {
+		level, state, _ := p.judge(test.row, now)
+		if level != test.level || !strings.HasPrefix(state, test.state) {
+			t.Errorf("%s is %v, %q, want %v, %q", test.name, level, state, test.level, test.state)
+		}
+	}
+}
