@@ -23,7 +23,8 @@ var runCommand = command{
 	help: `Example: DOMAINS=example.org,www.example.org RELOAD=web sidecert run
 
 Keeps every configured certificate: a placeholder first, so that web servers start, then the CA's, then renewals for ever; and sees
-to it that the web containers serve them. SIGHUP: look at everything now. SIGTERM: end within 10 s, nothing half done.
+to it that the web containers serve them. How they stand is to be seen at LISTEN: a page, /metrics, /healthz.
+SIGHUP: look at everything now. SIGTERM: end within 10 s, nothing half done.
 `,
 	run: func(ctx context.Context, in *invocation, flags *flag.FlagSet) error {
 		if err := noArguments(in, flags); err != nil {

@@ -87,6 +87,9 @@ func (p *parts) certificate(r listed, now time.Time) report.Certificate {
 		c.Served = append(c.Served, report.Served{Container: at.Container, Class: at.Class, Seen: at.Seen, Action: at.Action, Told: at.Told, Err: at.Err})
 	}
 	c.Level, c.State, c.Hint = p.judge(r, now)
+	if r.Failure != nil { // whose reason State has
+		c.Held = strings.TrimSuffix(r.Held, ": "+r.Failure.Err)
+	}
 	return c
 }
 

@@ -208,6 +208,9 @@ func newRow(c Certificate, now time.Time) row {
 	for i := range c.Names {
 		c.Names[i] = plain(c.Names[i])
 	}
+	if strings.Contains(c.State, c.Held) {
+		c.Held = ""
+	}
 	r := row{Certificate: c, NextStep: nextStep(c, now)}
 	switch others := slices.DeleteFunc(slices.Clone(c.Names), func(n string) bool { return n == c.Name }); {
 	case len(others) == 1 && others[0] == "www."+c.Name:
@@ -281,9 +284,9 @@ func nextStep(c Certificate, now time.Time) string {
 	case c.Failures > 0:
 		what = "Next try"
 	}
-	when := fmt.Sprintf("%s (%s)", ahead(c.Next, now), minute(c.Next))
-	if !c.Next.After(now) {
-		when = "now"
+	when := ahead(c.Next, now)
+	if when != "now" {
+		when += " (" + minute(c.Next) + ")"
 	}
 	return strings.TrimSuffix(fmt.Sprintf("%s %s: %s", what, when, c.Why), ": ") + "."
 }
@@ -331,7 +334,7 @@ func stamp(t time.Time) string  { return t.UTC().Format(time.RFC3339) }
 
 // ahead is a time from now on, in words.
 func ahead(t, now time.Time) string {
-	if !t.After(now) {
+	if t.Sub(now) < time.Second {
 		return "now"
 	}
 	return "in " + spanWords(t.Sub(now))

@@ -205,6 +205,19 @@ func TestBarsShowWhereTheLifeStands(t *testing.T) {
 	}
 }
 
+func TestNextStepSaysNothingTwice(t *testing.T) {
+	c := coming("new.example.org")
+	c.State, c.Held, c.Next = "It is wanted and waits: the CA did not answer.", "the CA did not answer", noon.Add(300*time.Millisecond)
+	r := newRow(c, noon)
+	if r.Held != "" || r.NextStep != "Order now: there is no certificate yet." {
+		t.Errorf("the next step is %q, held by %q", r.NextStep, r.Held)
+	}
+	c.Next = noon.Add(90 * time.Second)
+	if r := newRow(c, noon); r.NextStep != "Order in 90 seconds (2026-11-28 12:01 UTC): there is no certificate yet." {
+		t.Errorf("the next step is %q", r.NextStep)
+	}
+}
+
 func TestSummaryIsASentence(t *testing.T) {
 	of := func(levels ...Level) Standing {
 		s := Standing{At: noon}

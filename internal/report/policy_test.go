@@ -189,7 +189,7 @@ func TestAThousandTroublesAreOneMessage(t *testing.T) {
 		all = append(all, c)
 	}
 	messages, l := decide(Ledger{}, cert.News{Conditions: all}, always, begin)
-	if len(messages) != 1 || len(messages[0].Text) > 2*maxText || !strings.Contains(messages[0].Text, "And 995 more") || !strings.Contains(messages[0].Title, "(and 999 more)") {
+	if len(messages) != 1 || len(messages[0].Text) > 2*maxMessage || !strings.Contains(messages[0].Text, "And 995 more") || !strings.Contains(messages[0].Title, "(and 999 more)") {
 		t.Errorf("%d messages, the first %.3000q", len(messages), messages)
 	}
 	data, err := json.MarshalIndent(l, "", "  ")
