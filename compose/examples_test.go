@@ -453,6 +453,7 @@ func TestForeignProxyIsToldByNameAlone(t *testing.T) {
 	if log := p.logs("sidecert"); strings.Contains(log, "level=WARN") {
 		t.Errorf("sidecert warns of what was chosen:\n%s", log)
 	}
+	checkHardening(t, p)
 	findings, _ := run(t.Context(), p.environ, p.command("exec", "-T", "sidecert", "sidecert", "doctor")...)
 	problems, _ := run(t.Context(), p.environ, p.command("exec", "-T", "sidecert", "sidecert", "doctor", "--problems")...)
 	t.Logf("sidecert doctor:\n%s\nsidecert doctor --problems:\n%s", findings, problems)

@@ -69,8 +69,8 @@ func TestFilesWithSidecertAreFound(t *testing.T) {
 
 // checkHardening holds for every compose file of ours, once there is an account at the CA: sidecert's image runs without any rights, and
 // who has taken a web container over, as whatever user, finds nothing of sidecert's there but the files that it is to serve, and cannot
-// change them.
-func checkHardening(t *testing.T, p *project) {
+// change them. The web containers may be in others' projects too.
+func checkHardening(t *testing.T, p *project, others ...*project) {
 	t.Helper()
 	file := filepath.Clean(p.files[0])
 	if original, ok := copies.Load(filepath.Dir(file)); ok {
@@ -78,9 +78,13 @@ func checkHardening(t *testing.T, p *project) {
 	}
 	hardened.Store(file, true)
 
-	all, err := p.containers("")
-	if err != nil {
-		t.Fatal(err)
+	var all []container
+	for _, of := range append(others, p) {
+		some, err := of.containers("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, some...)
 	}
 	var daemon container
 	for _, c := range all {
@@ -105,6 +109,26 @@ func checkHardening(t *testing.T, p *project) {
 	if webs == 0 {
 		t.Error("no web container has the certificates")
 	}
+}
+
+// TestFileThatCannotRunHereIsHardenedAsItsTwin is about the one whose socket proxy cannot be imitated in a compose file.
+func TestFileThatCannotRunHereIsHardenedAsItsTwin(t *testing.T) {
+	const twin, file = "../examples/foreign-proxy/compose.yaml", "../examples/foreign-proxy/regexes.yaml"
+	reload := regexp.MustCompile(`(?m)^ +RELOAD: .*\n`)
+	var services []string
+	for _, path := range []string{twin, file} {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, service, _ := strings.Cut(string(text), "\n  sidecert:\n")
+		service, _, _ = strings.Cut(service, "\n\n")
+		services = append(services, reload.ReplaceAllString(service, ""))
+	}
+	if services[0] != services[1] || !strings.Contains(services[0], "cap_drop: [ALL]") {
+		t.Errorf("sidecert is\n%s\nin %s and\n%s\nin %s", services[0], twin, services[1], file)
+	}
+	hardened.Store(file, true)
 }
 
 // source is what is mounted at a place: a volume or a folder of the host.

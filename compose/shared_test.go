@@ -49,6 +49,7 @@ func TestOneSidecertServesSeveralProjects(t *testing.T) {
 	shop.awaitServed(shared)
 	blog := sharing(t, shared, blogName, "blog.yaml")
 	blog.awaitServed(shared)
+	checkHardening(t, shared, shop, blog)
 
 	all := shared.certificates()
 	if got := all[blogName].KeyType; got != "rsa-2048" {
@@ -93,6 +94,7 @@ func TestWebServerThatReloadsItselfNeedsNoSocket(t *testing.T) {
 	p.compose("up", "--detach")
 	p.awaitCertificate(100 * time.Second) // it looks every minute
 	p.awaitLog("sidecert", "certificate served")
+	checkHardening(t, p)
 	if log := p.logs("sidecert"); strings.Contains(log, "level=WARN") {
 		t.Errorf("sidecert's log complains:\n%s", log)
 	}
