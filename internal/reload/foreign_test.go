@@ -214,12 +214,7 @@ func TestRealEventsGoOnThroughAProxyThatWasRestarted(t *testing.T) {
 	s.Store(t, issue(t, "a.test"))
 	name := s.nginx(t, "web", 1)
 	proxy := s.tecnativa(t)
-	// A port that is published anew with each start is another one; the container's own address is not.
-	c, err := s.Engine.Inspect(t.Context(), proxy)
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := placeOf(shared(docker.Container{}, c), 2375)[0]
+	address := s.Endpoint(t, proxy, 2375) // the container gets another one with each start
 	engine := s.through(t, docker.Config{Host: "tcp://" + address})
 	after := time.Now()
 	listen := func() (starts chan docker.Event, ended chan error) {
