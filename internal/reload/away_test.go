@@ -50,11 +50,12 @@ func TestReloadIsRepeatedWhenTheEngineDiedDuringTheCall(t *testing.T) {
 			v1, v2 := issue(t, "a.test"), issue(t, "a.test")
 			s := newSite(t, v1)
 			b.engine.Add(s.nginx("web"))
+			dies := b.engine
 			b.onSignal(func() {
 				if sent {
 					s.set("", v2)
 				}
-				b.engine.Close()
+				dies.Close()
 			})
 			kept := []cert.Kept{keep("a.test", []cert.Bundle{v1, v2}, auto("web"))}
 			l := b.Look(t.Context(), kept)
