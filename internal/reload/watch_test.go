@@ -112,7 +112,7 @@ func TestWebServerThatReloadsItselfIsGivenItsTime(t *testing.T) {
 		b.clock = begin.Add(tt.after)
 		b.restartSidecert(t)
 		o := one(t, b.Look(t.Context(), []cert.Kept{k}), "a.test", endpoint)
-		if o.Class != cert.Stale || o.Changed != tt.changed || o.Err == nil || !strings.Contains(o.Err.Error(), tt.words) || !strings.Contains(o.Hint, "RELOAD=off") {
+		if o.Class != cert.Stale || o.Changed != tt.changed || o.Err == nil || !strings.Contains(o.Err.Error(), tt.words) || !strings.Contains(o.Hint, "by itself") {
 			t.Errorf("after %v: outcome %+v, want stale, news: %v, with %q", tt.after, o, tt.changed, tt.words)
 		}
 	}
