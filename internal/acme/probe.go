@@ -75,7 +75,7 @@ func (i *Issuer) unserved(ctx context.Context, spec cert.Spec, probes []*probe) 
 	}
 	hint := first.hint()
 	if i.config.Upstreams != nil && len(i.config.Upstreams(context.WithoutCancel(ctx), spec)) == 0 {
-		hint = "no web container of RELOAD is running, see `docker compose ps` and its logs; seen from outside: " + hint
+		hint = "no web container that is to be told is seen to run, so that none could be asked from inside: see `docker compose ps`, and `sidecert doctor` for whether the engine can be asked; seen from outside: " + hint
 	}
 	return &cert.Error{Op: "preflight", Name: probes[0].name, Err: &said{text, first.err}, Hint: hint}
 }

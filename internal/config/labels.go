@@ -76,6 +76,9 @@ type labelReader struct {
 
 // doubt says of a container's label what is wrong with it.
 func (r *labelReader) doubt(l cert.Labelled, label, text, hint string) {
+	if !l.GoneSince.IsZero() {
+		return // it is not there to be mended
+	}
 	value := ""
 	if v := l.Labels[label]; v != "" {
 		value = fmt.Sprintf(": %q", shorten(v))
@@ -142,6 +145,7 @@ func (r *labelReader) certificates(l cert.Labelled) {
 	if !ok || len(text) > cert.MaxLabel {
 		return
 	}
+	defer r.tell(l)
 	general := r.c.General
 	if !r.refine(l, &general) {
 		return
@@ -158,11 +162,17 @@ func (r *labelReader) certificates(l cert.Labelled) {
 			r.take(l, d.spec)
 		}
 	}
-	for _, m := range r.p.mistakes {
-		r.asked.Doubts = append(r.asked.Doubts, cert.Doubt{Text: fmt.Sprintf("label of %s: %s", l.Container, m)})
-	}
-	for _, n := range r.p.warnings {
-		r.asked.Doubts = append(r.asked.Doubts, cert.Doubt{Text: fmt.Sprintf("label of %s: %s", l.Container, n.Text)})
+}
+
+// tell turns what the parser has found in a container's labels into doubts.
+func (r *labelReader) tell(l cert.Labelled) {
+	if l.GoneSince.IsZero() {
+		for _, m := range r.p.mistakes {
+			r.asked.Doubts = append(r.asked.Doubts, cert.Doubt{Text: fmt.Sprintf("label of %s: %s", l.Container, m)})
+		}
+		for _, n := range r.p.warnings {
+			r.asked.Doubts = append(r.asked.Doubts, cert.Doubt{Text: fmt.Sprintf("label of %s: %s", l.Container, n.Text)})
+		}
 	}
 	r.p.mistakes, r.p.warnings = nil, nil
 }

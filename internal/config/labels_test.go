@@ -160,6 +160,20 @@ func TestNobodyIsTheReloadsFaultWhereALabelMayMend(t *testing.T) {
 	}
 }
 
+func TestLabelsThatAreWrongAreToldOfTheContainerThatBearsThemWhileItIsThere(t *testing.T) {
+	c, _ := mustParse(t, "DOMAINS=z.example")
+	x, y := labelled("p", "x", "domains=x.example", "webroot=../x", "key-type=rsa"), labelled("p", "y", "domains=y.example")
+	for _, d := range c.Labels([]cert.Labelled{x, y}).Doubts {
+		if !strings.Contains(d.Text, "p-x-1") {
+			t.Errorf("doubt %+v, want all of them about p-x-1", d)
+		}
+	}
+	x.GoneSince = time.Unix(1, 0)
+	if got := c.Labels([]cert.Labelled{x, y}).Doubts; len(got) > 0 {
+		t.Errorf("doubts %+v about a container that has gone", got)
+	}
+}
+
 func TestWhoCameFirstKeepsTheName(t *testing.T) {
 	c, _ := mustParse(t, "DOMAINS=z.example")
 	early, late := labelled("shop", "web", "domains=shop.example"), labelled("aaa", "web", "domains=shop.example=evil.example")

@@ -109,7 +109,7 @@ type vars struct {
 	// somebody else notices when sidecert itself is gone: healthchecks.io and the like.
 	HeartbeatURL     string `env:"HEARTBEAT_URL"`
 	HeartbeatURLFile string `env:"HEARTBEAT_URL_FILE"`
-	// From how long before expiry on `sidecert check` finds a certificate WARNING and CRITICAL; at most 2/3 and 1/3 of what is
+	// From how long before expiry on `sidecert check` finds a certificate WARNING (20 days) and CRITICAL (7 days); at most 2/3 and 1/3 of what is
 	// left when it is due for renewal, so that a healthy one never is.
 	ExpiryWarning  string `env:"EXPIRY_WARNING" envDefault:"20d"`
 	ExpiryCritical string `env:"EXPIRY_CRITICAL" envDefault:"7d"`

@@ -54,6 +54,10 @@ func (x *examination) about(f found, level cert.Level, text, hint string) {
 
 // examineEngine reports whether an engine, or a socket proxy, answers.
 func (x *examination) examineEngine(ctx context.Context) bool {
+	if len(x.kept) > 0 && !slices.ContainsFunc(x.kept, func(k cert.Kept) bool { return !k.Spec.Reload.Off }) {
+		x.add(cert.Finding{Topic: topicEngine, Text: "No web container is told of a new certificate, by choice (RELOAD=off)."})
+		return false
+	}
 	absent := cert.Finding{Level: cert.Doubtful, Topic: topicEngine}
 	if targeted(x.kept) {
 		absent.Level = cert.Bad
