@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sidecert/sidecert/internal/cert"
@@ -60,6 +61,7 @@ func TestContainersComeAndGoWhileWeRun(t *testing.T) {
 		stop := w.keep(m)
 		defer stop()
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if !strings.Contains(w.log.String(), "no certificate is asked for yet") {
 			t.Errorf("log = %s, want that nothing is asked for", w.log)
 		}
@@ -76,6 +78,7 @@ func TestContainersComeAndGoWhileWeRun(t *testing.T) {
 		}
 		l.set(asks("p-shop-1", "shop", "b.example"))
 		time.Sleep(48 * time.Hour)
+		synctest.Wait()
 		if got := w.lineage("a.example"); !got.Issued() {
 			t.Error("a container that went took its certificate along")
 		}
@@ -85,7 +88,7 @@ func TestContainersComeAndGoWhileWeRun(t *testing.T) {
 				t.Errorf("%q stands %d times in the log, want %d:\n%s", want, strings.Count(log, want), n, log)
 			}
 		}
-		if n := len(w.issuer.orders); n != 2 {
+		if n := w.issuer.count(); n != 2 {
 			t.Errorf("%d orders, want 2", n)
 		}
 	})
@@ -193,6 +196,7 @@ func TestContainerIsForgottenADayAfterAnAnswerWithoutIt(t *testing.T) {
 		l.away, l.all = nil, nil
 		l.mu.Unlock()
 		time.Sleep(20 * time.Hour)
+		synctest.Wait()
 		if log := w.log.String(); strings.Contains(log, "not renewed") {
 			t.Errorf("forgotten at once after the engine was away for a week: %s", log)
 		}
