@@ -82,7 +82,7 @@ var cells = []struct {
 	{nginx, broken, bySocketProxy, stale("HUP", `unexpected "}"`, "docker compose exec web nginx -t"), want{}},
 	{httpd, broken, bySocketProxy, stale("exec httpd -k graceful", "Invalid command 'Nonsense'", "docker compose exec web httpd -t"), want{}},
 	{nginx, broken, byName, stale("HUP", "an older certificate is still served"), want{}},
-	{nginx, selfBroken, off, want{cert.Stale, "", []string{"nobody is told", "RELOAD=off"}, oldOne, untouched}, calm(untouched)},
+	{nginx, selfBroken, off, want{cert.Stale, "", []string{"nobody is told", "by itself"}, oldOne, untouched}, calm(untouched)},
 
 	{nginx, recreatedMeanwhile, bySocket, want{cert.Unseen, "", []string{"reads the certificate when it starts"}, newOne, recreated}, calm(recreated)},
 	{httpd, recreatedMeanwhile, bySocketProxy, want{cert.Unseen, "", []string{"reads the certificate when it starts"}, newOne, recreated}, calm(recreated)},
