@@ -83,7 +83,8 @@ func TestTenYears(t *testing.T) {
 			if all.expiries > 0 {
 				t.Errorf("%d certificates have expired", all.expiries)
 			}
-			if all.certificates != machines*d.certificates || all.failed*4 < all.attempts {
+			// Of 3 of 10 that fail, a sample of a hundred has less than 2 once in a hundred times.
+			if all.certificates != machines*d.certificates || all.failed*5 < all.attempts {
 				t.Errorf("%d certificates, %d of %d validations failed: this was no decade", all.certificates, all.failed, all.attempts)
 			}
 		})

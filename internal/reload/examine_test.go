@@ -189,10 +189,19 @@ func TestEngineThatIsAwayIsBadOnlyWhereSomebodyIsToBeTold(t *testing.T) {
 	e := newExamined(t)
 	e.engine.Close()
 	wantFinding(t, e.Examine(t.Context(), e.kept), cert.Bad, "engine", "does not answer", "docker.sock")
-	e.kept[0].Spec.Reload = cert.Reload{Off: true}
+	e.kept[0].Spec.Reload = cert.Reload{}
 	all := e.Examine(t.Context(), e.kept)
 	wantFinding(t, all, cert.Doubtful, "engine", "does not answer")
 	wantNothingWorse(t, all, cert.Doubtful)
+	e.kept[0].Spec.Reload.Off = true // by choice
+	all = e.Examine(t.Context(), e.kept)
+	wantFinding(t, all, cert.Fine, "engine", "RELOAD=off")
+	for _, f := range all {
+		if f.Topic == topicEngine && f.Level > cert.Fine {
+			t.Errorf("a finding of level %q about an engine that nobody wants: %+v", f.Level, f)
+		}
+	}
+	e.kept[0].Spec.Reload.Off = false
 	e.Reloader = New(Config{Memory: e.memory})
 	wantFinding(t, e.Examine(t.Context(), e.kept), cert.Doubtful, "engine", "no Docker engine", "volumes:")
 }
