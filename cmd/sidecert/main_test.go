@@ -94,8 +94,8 @@ func healthy(ts *testscript.TestScript, _ bool, _ []string) {
 
 // orders checks how many certificates the CA was asked for: orders N.
 func orders(ts *testscript.TestScript, _ bool, args []string) {
-	if got := strconv.Itoa(ts.Value("around").(*around).ca.Requests()["newOrder"]); got != args[0] {
-		ts.Fatalf("the CA got %s orders, want %s", got, args[0])
+	if got := strconv.Itoa(ts.Value("around").(*around).ca.Requests()["newOrder"]); !slices.Contains(args, got) {
+		ts.Fatalf("the CA got %s orders, want %s", got, strings.Join(args, " or "))
 	}
 }
 
