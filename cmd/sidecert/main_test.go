@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -92,7 +93,7 @@ func healthy(ts *testscript.TestScript, _ bool, _ []string) {
 	poll(ts, "sidecert is healthy", func() bool { return ts.Exec("sidecert", "healthcheck") == nil })
 }
 
-// orders checks how many certificates the CA was asked for: orders N.
+// orders checks how many certificates the CA was asked for, N or M: orders N [M].
 func orders(ts *testscript.TestScript, _ bool, args []string) {
 	if got := strconv.Itoa(ts.Value("around").(*around).ca.Requests()["newOrder"]); !slices.Contains(args, got) {
 		ts.Fatalf("the CA got %s orders, want %s", got, strings.Join(args, " or "))
