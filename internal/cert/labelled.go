@@ -41,12 +41,13 @@ const (
 	maxUnknown = 5
 )
 
-var labels = []string{LabelReload, LabelDomains, LabelKeyType, LabelProfile, LabelWebroot, LabelVerify}
+// Labels are all that mean something.
+var Labels = []string{LabelReload, LabelDomains, LabelKeyType, LabelProfile, LabelWebroot, LabelVerify}
 
 // Bounded keeps of labels what is worth remembering.
 func Bounded(all map[string]string) map[string]string {
 	kept := map[string]string{}
-	for _, label := range labels {
+	for _, label := range Labels {
 		if text, ok := all[label]; ok {
 			kept[label] = text[:min(len(text), MaxLabel+1)]
 		}

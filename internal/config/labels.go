@@ -26,9 +26,15 @@ func (p *parser) discover(v vars) Discover {
 	return Discover(p.choice("DISCOVER", v.Discover, string(DiscoverProject), string(DiscoverAll), string(DiscoverOff)))
 }
 
-// labels are all that mean something.
-var labels = words{
-	cert.LabelReload: true, cert.LabelDomains: true, cert.LabelKeyType: true, cert.LabelProfile: true, cert.LabelWebroot: true, cert.LabelVerify: true,
+// labels are cert.Labels, for a slip to be compared with.
+var labels = wordsOf(cert.Labels)
+
+func wordsOf(names []string) words {
+	w := words{}
+	for _, name := range names {
+		w[name] = true
+	}
+	return w
 }
 
 // webrootLabel is one folder below WEBROOT. A path of several would lead through folders that the web container can put links in.

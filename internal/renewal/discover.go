@@ -137,12 +137,12 @@ func (m *Manager) tellLabels(doubts []cert.Doubt, works []*work) {
 		msg = "no certificate is asked for yet"
 	}
 	m.warnOnce("nothing", msg, cert.AttrHint, "set DOMAINS=example.org,www.example.org, or the label sidecert.domains of a web container")
-	m.tellUnheard(len(works) == 0 || len(m.labelled()) > 0 || slices.ContainsFunc(works, untold))
+	m.tellUnheard(works)
 }
 
 // tellUnheard warns that labels cannot be read, where that can make a difference: most people use none.
-func (m *Manager) tellUnheard(matters bool) {
-	if m.unheard == nil || !matters {
+func (m *Manager) tellUnheard(works []*work) {
+	if m.unheard == nil || len(works) > 0 && !slices.ContainsFunc(works, untold) && len(m.labelled()) == 0 {
 		m.warnOnce("unheard", "")
 		return
 	}
