@@ -23,8 +23,6 @@ type Server struct {
 	listener net.Listener
 	mu       sync.Mutex
 	mails    []Mail
-	lines    []string
-	come     chan struct{}
 }
 
 // Mail is one that was taken.
@@ -43,7 +41,7 @@ func Start(address string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{listener: listener, come: make(chan struct{}, 1)}
+	s := &Server{listener: listener}
 	go func() {
 		for {
 			conn, err := listener.Accept()
@@ -59,21 +57,11 @@ func Start(address string) (*Server, error) {
 func (s *Server) Address() string { return s.listener.Addr().String() }
 func (s *Server) Close() error    { return s.listener.Close() }
 
-// Come is sent to when a mail has come.
-func (s *Server) Come() <-chan struct{} { return s.come }
-
 // Mails are those that were taken, oldest first.
 func (s *Server) Mails() []Mail {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]Mail{}, s.mails...)
-}
-
-// Heard are the commands that came, without the mails.
-func (s *Server) Heard() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return append([]string{}, s.lines...)
 }
 
 func (s *Server) serve(conn net.Conn) {
@@ -87,9 +75,6 @@ func (s *Server) serve(conn net.Conn) {
 		if err != nil {
 			return
 		}
-		s.mu.Lock()
-		s.lines = append(s.lines, line)
-		s.mu.Unlock()
 		verb, rest, _ := strings.Cut(line, " ")
 		switch strings.ToUpper(verb) {
 		case "EHLO", "HELO":
@@ -119,10 +104,6 @@ func (s *Server) serve(conn net.Conn) {
 			s.mu.Lock()
 			s.mails = append(s.mails, Mail{from, to, message.Header, string(body)})
 			s.mu.Unlock()
-			select {
-			case s.come <- struct{}{}:
-			default:
-			}
 			say("250 2.0.0 taken")
 		case "QUIT":
 			if !s.DropAtQuit {
