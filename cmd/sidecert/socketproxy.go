@@ -50,7 +50,7 @@ shows it. For the containers that its own RELOAD names, or labels of sidecert ma
 		p := socketproxy.New(socketproxy.Config{
 			Engine: engine, Labels: labelsOf(c.Targets), Log: log,
 			Select: func(ctx context.Context) (docker.Container, []docker.Container, error) {
-				return web.Select(ctx, c.Targets, reload.Discover(c.Discover))
+				return web.Select(ctx, c.Targets)
 			},
 		})
 		l, err := socketproxy.Listen(c.Listen)

@@ -365,7 +365,7 @@ var (
 	bySocketProxy = way{name: "socket-proxy", open: func(c *scene) {
 		c.target(c.service, cert.Action{Kind: cert.ActionAuto})
 		engine := c.Reach(c.T, docker.Config{Host: c.host})
-		web := reload.New(reload.Config{Engine: engine, Project: c.Project})
+		web := reload.New(reload.Config{Engine: engine, Project: c.Project, Discover: reload.DiscoverProject})
 		path := filepath.Join(c.TempDir(), "docker.sock")
 		serve := func() (stop func()) {
 			l, err := socketproxy.Listen(&net.UnixAddr{Name: path, Net: "unix"})
@@ -374,7 +374,7 @@ var (
 			}
 			return enginetest.Serve(c.T, socketproxy.New(socketproxy.Config{
 				Engine: engine, Select: func(ctx context.Context) (docker.Container, []docker.Container, error) {
-					return web.Select(ctx, c.spec.Reload.Targets, reload.DiscoverProject)
+					return web.Select(ctx, c.spec.Reload.Targets)
 				},
 			}), l)
 		}

@@ -14,7 +14,7 @@ import (
 // Select returns the containers that targets name and those that labels of ours mark, in the order of their names, and our own. It is
 // for the socket proxy: the containers that can be told of anything. Our own is left out there, and is the zero value where it is not
 // known. A target that names nothing is no error; an engine that does not answer is one.
-func (r *Reloader) Select(ctx context.Context, targets []cert.Target, labelled Discover) (own docker.Container, all []docker.Container, err error) {
+func (r *Reloader) Select(ctx context.Context, targets []cert.Target) (own docker.Container, all []docker.Container, err error) {
 	f, err := r.finder(ctx)
 	if err != nil {
 		return docker.Container{}, nil, err
@@ -33,7 +33,7 @@ func (r *Reloader) Select(ctx context.Context, targets []cert.Target, labelled D
 		}
 		selected = append(selected, some...)
 	}
-	marked, err := f.labelled(ctx, labelled)
+	marked, err := f.labelled(ctx, r.hears)
 	if err != nil {
 		return own, nil, err
 	}

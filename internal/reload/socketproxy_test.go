@@ -17,9 +17,9 @@ import (
 // behindProxy puts our own socket proxy between the stage and its engine, which lets the targets through.
 func (s *stage) behindProxy(t *testing.T, targets ...cert.Target) {
 	t.Helper()
-	web := New(Config{Engine: s.Engine, Project: s.Project})
+	web := New(Config{Engine: s.Engine, Project: s.Project, Discover: DiscoverProject})
 	p := socketproxy.New(socketproxy.Config{Engine: s.Engine, Select: func(ctx context.Context) (docker.Container, []docker.Container, error) {
-		return web.Select(ctx, targets, DiscoverProject)
+		return web.Select(ctx, targets)
 	}})
 	socket := filepath.Join(t.TempDir(), "docker.sock")
 	l, err := socketproxy.Listen(&net.UnixAddr{Name: socket, Net: "unix"})
@@ -162,13 +162,13 @@ func TestRealSelectionIsWhatTargetsAndLabelsName(t *testing.T) {
 		project  string
 		want     int
 	}{{DiscoverOff, s.Project, 2}, {DiscoverProject, s.Project, 3}, {DiscoverProject, "", 0}} {
-		web := New(Config{Engine: s.Engine, Project: tt.project})
-		_, all, err := web.Select(t.Context(), []cert.Target{auto("web"), auto("web"), auto("absent")}, tt.discover)
+		web := New(Config{Engine: s.Engine, Project: tt.project, Discover: tt.discover})
+		_, all, err := web.Select(t.Context(), []cert.Target{auto("web"), auto("web"), auto("absent")})
 		if err != nil || len(all) != tt.want {
 			t.Errorf("Select() with DISCOVER=%s in project %q = %v, %v, want %d containers", tt.discover, tt.project, all, err, tt.want)
 		}
 	}
-	_, all, err := New(Config{Engine: s.Engine, Project: s.Project}).Select(t.Context(), nil, DiscoverAll)
+	_, all, err := New(Config{Engine: s.Engine, Project: s.Project, Discover: DiscoverAll}).Select(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

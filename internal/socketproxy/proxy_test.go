@@ -245,9 +245,9 @@ func pretended(t *testing.T) (*Proxy, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	web := reload.New(reload.Config{Engine: engine, Project: "p"})
+	web := reload.New(reload.Config{Engine: engine, Project: "p", Discover: reload.DiscoverProject})
 	p := New(Config{Engine: engine, Select: func(ctx context.Context) (docker.Container, []docker.Container, error) {
-		return web.Select(ctx, []cert.Target{{Word: "web"}}, reload.DiscoverProject)
+		return web.Select(ctx, []cert.Target{{Word: "web"}})
 	}})
 	socket := filepath.Join(t.TempDir(), "docker.sock")
 	l, err := Listen(&net.UnixAddr{Name: socket, Net: "unix"})
@@ -340,9 +340,9 @@ func TestEngineThatIsAwayIsToldAtOnceAndComesBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	web := reload.New(reload.Config{Engine: engine, Project: "p"})
+	web := reload.New(reload.Config{Engine: engine, Project: "p", Discover: reload.DiscoverProject})
 	p := New(Config{Engine: engine, Select: func(ctx context.Context) (docker.Container, []docker.Container, error) {
-		return web.Select(ctx, []cert.Target{{Word: "web"}}, reload.DiscoverProject)
+		return web.Select(ctx, []cert.Target{{Word: "web"}})
 	}})
 	at := filepath.Join(t.TempDir(), "docker.sock")
 	l, err := Listen(&net.UnixAddr{Name: at, Net: "unix"})

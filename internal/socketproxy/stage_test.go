@@ -94,7 +94,7 @@ func (s *stage) proxy(t *testing.T, in string, discover reload.Discover, targets
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(s.log, nil))
-	web := reload.New(reload.Config{Engine: housed{s.Engine, in}, Log: log})
+	web := reload.New(reload.Config{Engine: housed{s.Engine, in}, Discover: discover, Log: log})
 	var labels []string
 	for _, target := range targets {
 		if target.Label != "" {
@@ -102,7 +102,7 @@ func (s *stage) proxy(t *testing.T, in string, discover reload.Discover, targets
 		}
 	}
 	p := New(Config{Engine: s.Engine, Labels: labels, Log: log, Select: func(ctx context.Context) (docker.Container, []docker.Container, error) {
-		return web.Select(ctx, targets, discover)
+		return web.Select(ctx, targets)
 	}})
 	enginetest.Serve(t, p, l)
 }
