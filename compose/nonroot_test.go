@@ -50,10 +50,11 @@ func TestSiteIsServedWithoutRoot(t *testing.T) {
 // renewedAndServed has a new certificate made, and returns when web is seen to serve it.
 func (p *project) renewedAndServed() {
 	p.t.Helper()
-	before, err := p.served()
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	var before []*x509.Certificate
+	p.eventually(30*time.Second, func() (err error) { // the web container may just have been started
+		before, err = p.served()
+		return err
+	})
 	p.sidecert("renew", "--force")
 	if after, err := p.served(); err != nil || after[0].Equal(before[0]) || p.trusted(after) != nil {
 		p.t.Errorf("after a renewal: %v, want another certificate of the CA served", err)
