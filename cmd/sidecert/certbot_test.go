@@ -297,7 +297,7 @@ func (r *roundTrips) judge(step string) {
 	r.Helper()
 	ours, theirs := r.listed(), r.certbots()
 	if !maps.Equal(ours, theirs) {
-		r.Errorf("%s: certbot lists\n%s\nand we\n%s", step, table(theirs), table(ours))
+		r.Errorf("%s: certbot lists\n%s\nand we\n%s", step, listings(theirs), listings(ours))
 	}
 	if got, want := slices.Sorted(maps.Keys(ours)), slices.Sorted(maps.Keys(r.lineages)); !slices.Equal(got, want) {
 		r.Errorf("%s: lineages %v, want %v", step, got, want)
@@ -367,7 +367,7 @@ type row struct {
 	notAfter            int64
 }
 
-func table(rows map[string]row) string {
+func listings(rows map[string]row) string {
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(rows)) {
 		fmt.Fprintf(&b, "%s %+v\n", name, rows[name])

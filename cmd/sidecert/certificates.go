@@ -23,7 +23,8 @@ var certificatesCommand = command{
 	help: `Example: docker compose exec sidecert sidecert certificates example.org
 
 Lists every certificate that is configured, adopted from certbot, or stored: its names, key, expiry, what each web container was last seen to serve, the next
-renewal and why, the last failure. With a NAME it says all that is known of that one.
+renewal and why, the last failure; what wants a person first. With a NAME it says all that is known of that one. On a terminal it uses colour, unless NO_COLOR
+is set.
 
   --json  the same for programs; times in UTC (RFC 3339)
 `,
@@ -104,7 +105,8 @@ func runCertificates(_ context.Context, in *invocation, flags *flag.FlagSet) err
 	if err != nil {
 		return err
 	}
-	all, err := list(s, wishes(in, c), in.now())
+	check := checker{c.ExpiryWarning, c.ExpiryCritical, in.now()}
+	all, err := list(s, wishes(in, c), check.now)
 	if err != nil {
 		return err
 	}
@@ -120,9 +122,9 @@ func runCertificates(_ context.Context, in *invocation, flags *flag.FlagSet) err
 	case *asJSON:
 		err = writeJSON(in.stdout, all)
 	case len(names) > 0:
-		err = writeDetails(in.stdout, all, in.now())
+		err = check.writeDetails(in.stdout, all)
 	default:
-		err = writeTable(in.stdout, all, in.now())
+		err = check.writeTable(in.stdout, all, screenOf(in.stdout, in.environ))
 	}
 	if err == nil {
 		err = mistakes // what is stored is shown all the same

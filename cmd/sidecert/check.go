@@ -134,11 +134,7 @@ func (c checker) row(row listed) finding {
 		f.level, f.text = levelWarning, "no certificate yet"
 		return f
 	}
-	var renewBefore time.Duration
-	if row.spec != nil {
-		renewBefore = row.spec.RenewBefore
-	}
-	f = c.judge(row.Name, row.lineage.Leaf(), renewBefore)
+	f = c.judge(row.Name, row.lineage.Leaf(), row.renewBefore())
 	if row.Failure != nil && f.level > levelOK {
 		f.text += fmt.Sprintf(", failed %s: %s", times(row.Failure.Attempts), row.Failure.Err)
 	}

@@ -228,7 +228,7 @@ func (d *doctor) certificates(names []string) (all []cert.Finding) {
 	check := checker{d.config.ExpiryWarning, d.config.ExpiryCritical, now}
 	levels := map[level]cert.Level{levelOK: cert.Fine, levelWarning: cert.Doubtful, levelCritical: cert.Bad, levelUnknown: cert.Unknown}
 	for _, row := range rows {
-		f := cert.Finding{Topic: topic, About: row.Name, Text: stateText(row, now), Hint: hintOf(row.err)}
+		f := cert.Finding{Topic: topic, About: row.Name, Text: check.judgement(row).state, Hint: hintOf(row.err)}
 		switch {
 		case row.Configured || row.Adopted:
 			f.Level = levels[check.row(row).level]

@@ -1,41 +1,79 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/sidecert/sidecert/internal/cert"
+	"github.com/sidecert/sidecert/internal/report"
 )
 
-func writeTable(w io.Writer, all []listed, now time.Time) error {
+// writeTable shows what wants a person first.
+func (c checker) writeTable(w io.Writer, all []listed, s screen) error {
 	if len(all) == 0 {
 		_, err := fmt.Fprintln(w, "no certificates")
 		return err
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NAME\tNAMES\tKEY\tEXPIRES\tLEFT\tSERVED\tNEXT RENEWAL\tSTATE")
+	judged := map[string]judgement{}
 	for _, r := range all {
-		expires, left := "-", "-"
-		if r.Stored {
-			expires, left = r.NotAfter.UTC().Format(time.DateOnly), span(r.NotAfter.Sub(now))
-		}
-		next := "-"
-		if !r.Next.IsZero() {
-			next = "in " + span(r.Next.Sub(now))
-			if !r.Next.After(now) {
-				next = "now"
-			}
-		}
-		cells := []string{r.Name, namesText(r), orDash(r.KeyType), expires, left, servedText(r), next, short(oneLine(stateText(r, now)))}
-		for i, cell := range cells {
-			cells[i] = oneLine(cell)
-		}
-		fmt.Fprintln(t, strings.Join(cells, "\t"))
+		judged[r.Name] = c.judgement(r)
 	}
-	return t.Flush()
+	slices.SortStableFunc(all, func(a, b listed) int {
+		return cmp.Or(cmp.Compare(judged[b.Name].level, judged[a.Name].level), a.NotAfter.Compare(b.NotAfter))
+	})
+	t := table{head: []string{"NAME", "NAMES", "KEY", "EXPIRES", "LEFT", "SERVED", "NEXT RENEWAL", "STATE"}, spare: []string{"KEY", "NAMES", "EXPIRES"}}
+	for _, r := range all {
+		v := judged[r.Name]
+		ink := inks[v.level]
+		t.row(cell{text: r.Name}, cell{text: namesText(r)}, cell{text: orDash(r.KeyType)}, cell{text: expiryText(r)}, cell{c.leftText(r, s), ink},
+			cell{text: servedText(r)}, cell{text: c.nextText(r)}, cell{v.state, ink})
+	}
+	cut, err := t.write(w, s)
+	if err == nil && cut && s.terminal {
+		_, err = fmt.Fprintln(w, "\n`sidecert certificates NAME` says all of it.")
+	}
+	return err
+}
+
+// inks are the colours of the levels, as SGR parameters (ECMA-48 §8.3.117).
+var inks = map[report.Level]string{report.Well: "32", report.Coming: "36", report.Doubtful: "33", report.Failing: "31"}
+
+func expiryText(r listed) string {
+	if !r.Stored {
+		return "-"
+	}
+	return r.NotAfter.UTC().Format(time.DateOnly)
+}
+
+// leftText is for how long it still works; for a person there is a bar, whole when the certificate is new.
+func (c checker) leftText(r listed, s screen) string {
+	if !r.Stored {
+		return "-"
+	}
+	left := r.NotAfter.Sub(c.now)
+	if !s.terminal {
+		return span(left)
+	}
+	const length = 8
+	full := 0
+	if life := r.NotAfter.Sub(r.NotBefore); life > 0 && left > 0 {
+		full = min(length, int((length*left+life-1)/life)) // rounded up: only what has expired has none
+	}
+	return strings.Repeat("█", full) + strings.Repeat("░", length-full) + " " + span(left)
+}
+
+func (c checker) nextText(r listed) string {
+	switch {
+	case r.Next.IsZero():
+		return "-"
+	case !r.Next.After(c.now):
+		return "now"
+	}
+	return "in " + span(r.Next.Sub(c.now))
 }
 
 func orDash(s string) string {
@@ -71,54 +109,7 @@ func servedText(r listed) string {
 	return fmt.Sprintf("%d of %d", current, len(r.Served))
 }
 
-func stateText(r listed, now time.Time) string {
-	switch {
-	case r.Err != "":
-		return "unusable: " + r.Err
-	case r.Failure != nil:
-		return fmt.Sprintf("failed %s: %s", times(r.Failure.Attempts), r.Failure.Err)
-	case r.Held != "":
-		return "held: " + r.Held
-	case r.Placeholder:
-		return "placeholder, certificate to come"
-	case !r.Stored:
-		return "configured, nothing stored yet"
-	case !now.Before(r.NotAfter):
-		return "EXPIRED"
-	case r.Revoked == "it was revoked":
-		return "REVOKED"
-	case r.Revoked != "":
-		return r.Revoked
-	case r.unfinished:
-		return "the revocation of an older version is not done, give it again"
-	case r.Left != "":
-		return "left to certbot: " + r.Left
-	case !r.Configured && !r.Adopted:
-		return "not configured, not renewed"
-	case r.Unserved != "":
-		return "not served: " + r.Unserved
-	}
-	return "ok"
-}
-
-func times(n int) string {
-	if n == 1 {
-		return "once"
-	}
-	return fmt.Sprintf("%d times", n)
-}
-
-// maxState is how many characters of a state the table shows; all of it is in the long form.
-const maxState = 60
-
-func short(text string) string {
-	if r := []rune(text); len(r) > maxState {
-		return string(r[:maxState-1]) + "…"
-	}
-	return text
-}
-
-func writeDetails(w io.Writer, all []listed, now time.Time) error {
+func (c checker) writeDetails(w io.Writer, all []listed) error {
 	t := newDetails(w)
 	line := t.line
 	for i, r := range all {
@@ -127,7 +118,7 @@ func writeDetails(w io.Writer, all []listed, now time.Time) error {
 		}
 		line("name", r.Name)
 		line("names", strings.Join(r.Names, ", "))
-		line("state", stateText(r, now))
+		line("state", c.judgement(r).state)
 		line("path", r.Path)
 		if r.Stored {
 			line("key", r.KeyType)
@@ -136,10 +127,10 @@ func writeDetails(w io.Writer, all []listed, now time.Time) error {
 			line("chain", strings.Join(r.Chain, ", "))
 			line("CA", r.CA)
 			line("valid from", r.NotBefore.UTC().Format(time.RFC3339))
-			line("expires", when(r.NotAfter, now))
+			line("expires", when(r.NotAfter, c.now))
 		}
 		if !r.Next.IsZero() {
-			line("next renewal", fmt.Sprintf("%s: %s", when(r.Next, now), r.Why))
+			line("next renewal", fmt.Sprintf("%s: %s", when(r.Next, c.now), r.Why))
 		}
 		for _, v := range r.Versions {
 			line(fmt.Sprintf("version %d", v.Version), versionText(v))

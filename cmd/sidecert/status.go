@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,83 +85,12 @@ func (p *parts) certificate(r listed, now time.Time) report.Certificate {
 	for _, at := range r.Served {
 		c.Served = append(c.Served, report.Served{Container: at.Container, Class: at.Class, Seen: at.Seen, Action: at.Action, Told: at.Told, Err: at.Err})
 	}
-	c.Level, c.State, c.Hint = p.judge(r, now)
+	v := checker{p.config.ExpiryWarning, p.config.ExpiryCritical, now}.judgement(r)
+	c.Level, c.State, c.Hint = v.level, v.sentence, v.hint
 	if r.Failure != nil { // whose reason State has
 		c.Held = strings.TrimSuffix(r.Held, ": "+r.Failure.Err)
 	}
 	return c
-}
-
-// judge says how much a certificate wants a person, why, and what to do.
-func (p *parts) judge(r listed, now time.Time) (level report.Level, state, hint string) {
-	ailing := 0
-	if r.Stored {
-		var renewBefore time.Duration
-		if r.spec != nil {
-			renewBefore = r.spec.RenewBefore
-		}
-		ailing = cert.Ailing(r.lineage.Leaf(), renewBefore, p.config.ExpiryWarning, p.config.ExpiryCritical, now)
-	}
-	var e *cert.Error
-	if errors.As(r.err, &e) {
-		hint = e.Hint
-	}
-	switch {
-	case r.Err != "":
-		return report.Failing, "Its files cannot be used: " + r.Err + ".", hint
-	case r.Failure != nil:
-		return report.Failing, failureText(*r.Failure), r.Failure.Hint
-	case r.Revoked != "":
-		return report.Failing, "Of what is stored: " + r.Revoked + ", and nothing has taken its place yet.", ""
-	case r.Stored && !now.Before(r.NotAfter):
-		return report.Failing, "It has expired.", ""
-	case r.Held != "" && (ailing > 0 || !r.Stored):
-		return report.Failing, "It is wanted and waits: " + r.Held + ".", ""
-	case r.Held != "":
-		return report.Doubtful, "It is wanted and waits: " + r.Held + ".", ""
-	case !r.Stored:
-		return report.Coming, "A placeholder that no browser accepts stands in its place until the CA has given it.", ""
-	case ailing > 1:
-		return report.Failing, "It expires soon.", ""
-	case r.Left != "":
-		return leftLevel(ailing), "It is left to certbot: " + r.Left + ".", ""
-	case r.spec == nil:
-		return report.Doubtful, "It is stored, not configured, and not renewed.", "name it in DOMAINS to keep it, or forget it by `sidecert delete " + r.Name + "` once no web server uses it"
-	case r.stale():
-		return report.Failing, "It is not served: " + r.Unserved + ".", "`sidecert doctor` tells what is in the way"
-	case r.Unserved != "":
-		return report.Doubtful, "It was not seen to be served: " + r.Unserved + ".", "`sidecert doctor` tells what is in the way"
-	case ailing > 0:
-		return report.Doubtful, "It should have been renewed by now.", ""
-	case r.unfinished:
-		return report.Doubtful, "The revocation of an older version is not done.", "give the command again"
-	}
-	return report.Well, "It is well.", ""
-}
-
-func failureText(f failure) string {
-	at := f.Time.UTC().Format("2006-01-02 15:04 UTC")
-	if f.Attempts == 1 {
-		return fmt.Sprintf("The last attempt failed at %s: %s.", at, f.Err)
-	}
-	return fmt.Sprintf("The last %d attempts failed, most recently at %s: %s.", f.Attempts, at, f.Err)
-}
-
-func leftLevel(ailing int) report.Level {
-	if ailing > 0 {
-		return report.Doubtful
-	}
-	return report.Well
-}
-
-// stale reports whether an older version is served although somebody should have made an end of that.
-func (r listed) stale() bool {
-	for _, at := range r.Served {
-		if at.Class == cert.Stale && r.Unserved != "" {
-			return true
-		}
-	}
-	return false
 }
 
 // entries are the journal in words.

@@ -12,7 +12,6 @@ import (
 
 	"github.com/sidecert/sidecert/internal/cert"
 	"github.com/sidecert/sidecert/internal/cert/certtest"
-	"github.com/sidecert/sidecert/internal/config"
 	"github.com/sidecert/sidecert/internal/report"
 )
 
@@ -89,7 +88,7 @@ func TestPageJudgesACertificateAsAPersonWould(t *testing.T) {
 		return r
 	}
 	const day = 24 * time.Hour
-	p := &parts{config: config.Config{ExpiryWarning: 20 * day, ExpiryCritical: 7 * day}}
+	check := checker{20 * day, 7 * day, now}
 	for _, test := range []struct {
 		name  string
 		row   listed
@@ -118,9 +117,8 @@ func TestPageJudgesACertificateAsAPersonWould(t *testing.T) {
 		{"left to certbot", of(day, func(r *listed) { r.spec, r.Left = nil, "it is a wildcard" }), report.Well, "It is left to certbot: it is a wildcard."},
 		{"left to a certbot that does nothing", of(75*day, func(r *listed) { r.spec, r.Left = nil, "it is a wildcard" }), report.Doubtful, "It is left to certbot: it is a wildcard."},
 	} {
-		level, state, _ := p.judge(test.row, now)
-		if level != test.level || !strings.HasPrefix(state, test.state) {
-			t.Errorf("%s is %v, %q, want %v, %q", test.name, level, state, test.level, test.state)
+		if v := check.judgement(test.row); v.level != test.level || !strings.HasPrefix(v.sentence, test.state) {
+			t.Errorf("%s is %v, %q, want %v, %q", test.name, v.level, v.sentence, test.level, test.state)
 		}
 	}
 }
