@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -64,6 +65,24 @@ func TestFilesWithSidecertAreFound(t *testing.T) {
 		if !slices.Contains(files, want) {
 			t.Errorf("%s is not among %v", want, files)
 		}
+	}
+}
+
+// maxImage is what the image may weigh, in bytes.
+const maxImage = 18_000_000
+
+func TestImageIsSmall(t *testing.T) {
+	t.Parallel()
+	requireDocker(t)
+	if err := images(); err != nil {
+		t.Fatalf("build images: %v", err)
+	}
+	out, err := run(t.Context(), nil, "docker", "image", "inspect", "-f", "{{.Size}}", "sidecert")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if size, err := strconv.Atoi(strings.TrimSpace(out)); err != nil || size > maxImage {
+		t.Errorf("%d bytes (%v), want at most %d", size, err, maxImage)
 	}
 }
 

@@ -1,6 +1,7 @@
 package compose_test
 
 import (
+	"crypto/x509"
 	"fmt"
 	"os"
 	"path/filepath"
