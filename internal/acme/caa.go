@@ -41,7 +41,7 @@ func hostOf(directory string) string {
 
 // examineCAA reports whether the CAA records of a name let the spec's CA issue.
 func (i *Issuer) examineCAA(ctx context.Context, spec cert.Spec, name string) cert.Finding {
-	found := cert.Finding{Topic: "CAA", About: name}
+	found := cert.Finding{Topic: caaTopic, About: name}
 	if _, err := netip.ParseAddr(name); err == nil {
 		found.Text = "addresses have no CAA records"
 		return found

@@ -21,7 +21,7 @@ var dialects = []struct {
 }{
 	{[]string{"nginx", "openresty", "tengine", "freenginx", "angie"}, map[deed]string{
 		serving: "in nginx: `location ^~ /.well-known/acme-challenge/ { root WEBROOT; }` in the server block with `listen 80` and `server_name NAME`, " +
-			"or in the default one if none has the name (`nginx -T` shows them); without `^~` another location may come first",
+			"or in the default one if none has the name (`nginx -T` shows them)",
 		redirecting: "in nginx: `location ^~ /.well-known/acme-challenge/ { root WEBROOT; }` in the server block for port 80, and the redirect into " +
 			"`location / { return 301 …; }`: a `return` or `rewrite` outside of a location comes before all of them",
 		asking:   "in nginx: `location ^~ /.well-known/acme-challenge/ { root WEBROOT; auth_basic off; }`",

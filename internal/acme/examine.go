@@ -24,6 +24,7 @@ const (
 
 	pathTopic = "challenge path"
 	dnsTopic  = "DNS"
+	caaTopic  = "CAA"
 )
 
 // Look is one look at names: the web containers of a spec are found once for all of them.

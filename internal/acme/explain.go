@@ -36,9 +36,54 @@ func (i *Issuer) explain(ctx context.Context, spec cert.Spec, err error) error {
 	look := i.Look()
 	each(len(names), func(n int) { seen[n] = look.Examine(ctx, spec, names[n]) })
 	explained := *failed
-	explained.Hint = strings.TrimPrefix(failed.Hint+"; "+fromHere(slices.Concat(seen...)), "; ")
-	explained.Hint = strings.TrimSuffix(explained.Hint, "; ")
+	explained.Hint = diagnosis(failed, slices.Concat(seen...))
 	return &explained
+}
+
+// causes are the topics that a refusal can come from, by the type of the problem. A CA that got an answer has found the name in the DNS,
+// whatever is found there from here.
+var causes = map[string][]string{
+	"dns": {dnsTopic}, "caa": {caaTopic}, "connection": {pathTopic, dnsTopic}, "tls": {pathTopic, dnsTopic},
+	"unauthorized": {pathTopic}, "incorrectresponse": {pathTopic},
+}
+
+// diagnosis is what to do about a failure, with what decides it first. A cause that is seen from here stands in the place of the advice that
+// goes with the CA's words and says less, and nothing comes after it that is not known.
+func diagnosis(failed *cert.Error, findings []cert.Finding) string {
+	possible := causes[problemType(failed)]
+	answered := !slices.Contains(possible, dnsTopic) && slices.Contains(possible, pathTopic)
+	findings = slices.DeleteFunc(findings, func(f cert.Finding) bool { return answered && f.Topic == dnsTopic })
+	rank := func(f cert.Finding) int {
+		if f.Level > cert.Unknown && slices.Contains(possible, f.Topic) {
+			return int(f.Level) + int(cert.Bad)
+		}
+		return int(f.Level)
+	}
+	slices.SortStableFunc(findings, func(a, b cert.Finding) int { return cmp.Compare(rank(b), rank(a)) })
+	if len(findings) > 0 && rank(findings[0]) > int(cert.Bad) {
+		return seenFromHere(slices.DeleteFunc(findings, func(f cert.Finding) bool { return f.Level == cert.Unknown }))
+	}
+	seen, works := seenFromHere(findings), pathWorks(findings)
+	switch {
+	case works && seen == "":
+		seen = "from here the challenge path works: the CA sees something else (firewall, AAAA, geo-blocking)"
+	case works:
+		seen = "from here the challenge path works; also " + seen
+	}
+	if answered && works || failed.Hint == "" { // advice about a path that does not work would lead astray
+		return seen
+	}
+	return strings.TrimSuffix(failed.Hint+"; "+seen, "; ")
+}
+
+func pathWorks(findings []cert.Finding) (works bool) {
+	for _, f := range findings {
+		if f.Topic == pathTopic && f.Level > cert.Unknown {
+			return false
+		}
+		works = works || f.Topic == pathTopic && f.Level == cert.Fine
+	}
+	return works
 }
 
 // blamed are the names whose DNS or web server a failure is about.
@@ -58,17 +103,11 @@ func blamed(spec cert.Spec, failed *cert.Error) []string {
 	return names[:min(len(names), maxExplained)]
 }
 
-// fromHere says what was found, the worst first. That everything is well from here is worth saying too: it is then not.
-func fromHere(findings []cert.Finding) string {
-	slices.SortStableFunc(findings, func(a, b cert.Finding) int { return cmp.Compare(b.Level, a.Level) })
-	works, fails := false, false
+// seenFromHere tells all but what is as it should be, and what to do about several of them once.
+func seenFromHere(findings []cert.Finding) string {
 	var parts []string
 	said := map[string]bool{}
 	for _, f := range findings {
-		if f.Topic == pathTopic {
-			works = works || f.Level == cert.Fine
-			fails = fails || f.Level > cert.Unknown
-		}
 		switch {
 		case f.Level == cert.Fine:
 		case said[f.Hint]: // the same over another way
@@ -78,14 +117,8 @@ func fromHere(findings []cert.Finding) string {
 			said[f.Hint] = true
 		}
 	}
-	seen := strings.Join(parts, "; ")
-	switch {
-	case works && !fails && seen == "":
-		seen = "from here the challenge path works: the CA sees something else (firewall, AAAA, geo-blocking)"
-	case works && !fails:
-		seen = "from here the challenge path works; also seen: " + seen
-	case seen != "":
-		seen = "seen from here: " + seen
+	if len(parts) == 0 {
+		return ""
 	}
-	return clean(seen, maxExplanation)
+	return clean("seen from here: "+strings.Join(parts, "; "), maxExplanation)
 }

@@ -37,7 +37,7 @@ func TestFailedOrderSaysWhatIsSeenFromHere(t *testing.T) {
 	_, err := s.issuer.Obtain(t.Context(), req)
 	e := failed(t, err)
 	for _, part := range []string{
-		"; seen from here: http://bad.test/.well-known/acme-challenge/… at " + upstream + " answered 404 (Server: nginx/1.29)",
+		"seen from here: http://bad.test/.well-known/acme-challenge/… at " + upstream + " answered 404 (Server: nginx/1.29)",
 		"mount the webroot volume in the web container too",
 		"at 203.0.113.7 (IPv4) did not answer (connection refused)",
 		"the CAA records of bad.test allow ca.other, but not pebble.letsencrypt.org",
@@ -68,7 +68,7 @@ func TestWellFromHereIsSaidToo(t *testing.T) {
 	s.issuer.config.Upstreams = func(context.Context, cert.Spec) []string { return []string{listen(t, s.files())} }
 	s.issuer.dial = street{"127.0.0.1:80": silent}.dial
 	_, err = s.issuer.Obtain(t.Context(), req)
-	if e := failed(t, err); !strings.Contains(e.Hint, "; from here the challenge path works; also seen: ") || !strings.Contains(e.Hint, "NAT hairpin") {
+	if e := failed(t, err); !strings.Contains(e.Hint, "; from here the challenge path works; also seen from here: ") || !strings.Contains(e.Hint, "NAT hairpin") {
 		t.Errorf("hint %q", e.Hint)
 	}
 }
@@ -119,12 +119,43 @@ func TestExplanationIsBounded(t *testing.T) {
 	req, _ := s.request(names...)
 	_, err := s.issuer.Obtain(t.Context(), req)
 	e := failed(t, err)
-	_, added, found := strings.Cut(e.Hint, "; seen from here")
-	if n := len(added); !found || n > maxExplanation {
-		t.Errorf("%d bytes were added (%q), want some and at most %d", n, e.Hint, maxExplanation)
+	if n := len(e.Hint); !strings.HasPrefix(e.Hint, "seen from here: ") || n > maxExplanation {
+		t.Errorf("the hint has %d bytes (%q), want what is seen from here in at most %d", n, e.Hint, maxExplanation)
 	}
 	if len(e.Failed) != 6 {
 		t.Errorf("%d names failed, want all six still named", len(e.Failed))
+	}
+}
+
+func TestWhatDecidesIsSaidFirst(t *testing.T) {
+	const general = "the general advice"
+	path := func(level cert.Level) cert.Finding {
+		return cert.Finding{Level: level, Topic: pathTopic, Text: "path", Hint: "serve it"}
+	}
+	dns := func(level cert.Level) cert.Finding {
+		return cert.Finding{Level: level, Topic: dnsTopic, Text: "dns", Hint: "add it"}
+	}
+	caa := func(level cert.Level) cert.Finding {
+		return cert.Finding{Level: level, Topic: caaTopic, Text: "caa", Hint: "allow it"}
+	}
+	for _, row := range []struct {
+		kind     string
+		findings []cert.Finding
+		want     string
+	}{
+		{"unauthorized", []cert.Finding{path(cert.Fine), path(cert.Bad), dns(cert.Bad), caa(cert.Unknown)}, "seen from here: path: serve it"},
+		{"incorrectResponse", []cert.Finding{path(cert.Unknown), dns(cert.Unknown), caa(cert.Bad)}, general + "; seen from here: caa: allow it; path: serve it"},
+		{"unauthorized", []cert.Finding{path(cert.Fine), dns(cert.Bad)}, "from here the challenge path works: the CA sees something else (firewall, AAAA, geo-blocking)"},
+		{"dns", []cert.Finding{path(cert.Bad), dns(cert.Bad), caa(cert.Bad)}, "seen from here: dns: add it; path: serve it; caa: allow it"},
+		{"dns", []cert.Finding{path(cert.Fine), dns(cert.Fine)}, general + "; from here the challenge path works: the CA sees something else (firewall, AAAA, geo-blocking)"},
+		{"connection", []cert.Finding{path(cert.Unknown), dns(cert.Doubtful), caa(cert.Bad)}, "seen from here: dns: add it; caa: allow it"},
+		{"caa", []cert.Finding{path(cert.Bad), dns(cert.Unknown), caa(cert.Bad)}, "seen from here: caa: allow it; path: serve it"},
+		{"tls", nil, general},
+	} {
+		failed := &cert.Error{Hint: general, Err: &xacme.Error{ProblemType: "urn:ietf:params:acme:error:" + row.kind}}
+		if got := diagnosis(failed, row.findings); got != row.want {
+			t.Errorf("of %s with %v: %q, want %q", row.kind, row.findings, got, row.want)
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -213,16 +214,8 @@ func connectionHint(err error) string {
 
 // isProblem reports whether the CA answered with one of some problem types.
 func isProblem(err error, types ...string) bool {
-	problem, ok := errors.AsType[*xacme.Error](err)
-	if !ok {
-		return false
-	}
-	for _, t := range types {
-		if shortType(problem.ProblemType) == strings.ToLower(t) {
-			return true
-		}
-	}
-	return false
+	is := problemType(err)
+	return is != "" && slices.ContainsFunc(types, func(t string) bool { return is == strings.ToLower(t) })
 }
 
 // isLost reports whether no answer came that could be read, so that nobody knows what the CA did.
@@ -251,6 +244,15 @@ func reason(err error) string {
 		return ""
 	}
 	return " (" + clean(lastPart(problem.ProblemType), 60) + ")"
+}
+
+// problemType is the short type of the problem behind an error, "" where the CA gave none.
+func problemType(err error) string {
+	problem, ok := errors.AsType[*xacme.Error](err)
+	if !ok {
+		return ""
+	}
+	return shortType(problem.ProblemType)
 }
 
 // shortType is the last part of a problem's type in lower case: CAs differ in case and in what stands before.

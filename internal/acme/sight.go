@@ -1,6 +1,7 @@
 package acme
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -163,7 +164,8 @@ func (s sight) remedyOfAnswer() string {
 	case s.status == http.StatusOK:
 		return "another server block or an application answers for this name; serve /.well-known/acme-challenge/ from the webroot volume" + s.in(serving)
 	case s.status == http.StatusNotFound:
-		return "mount the webroot volume in the web container too, and serve /.well-known/acme-challenge/ from it in the server block that answers for this name, before any redirect" + s.in(serving)
+		remedy := "mount the webroot volume in the web container too, and serve /.well-known/acme-challenge/ from it"
+		return remedy + cmp.Or(s.in(serving), " in the server block that answers for this name, before any redirect")
 	case s.status == http.StatusUnauthorized:
 		return "take /.well-known/acme-challenge/ out of the password protection" + s.in(asking)
 	case s.status == http.StatusForbidden:
