@@ -74,19 +74,25 @@ func tellEvents(w io.Writer, events []cert.Event) error {
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, e := range events {
-		fmt.Fprintf(t, "%s\t%s\t%s\n", e.Time.UTC().Format(time.RFC3339), orDash(e.Cert), eventText(e))
+		text := eventText(e, stamp)
+		if e.Hint != "" {
+			text += "; " + e.Hint
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\n", stamp(e.Time), orDash(e.Cert), text)
 	}
 	return t.Flush()
 }
 
-// eventText is an event as a sentence.
-func eventText(e cert.Event) string {
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// eventText is an event as a sentence without what to do about it, with times as stamp writes them.
+func eventText(e cert.Event, stamp func(time.Time) string) string {
 	var text string
 	switch e.Kind {
 	case cert.EventPlaceholder:
 		text = "placeholder stored for " + strings.Join(e.Names, ", ")
 	case cert.EventObtained:
-		text = fmt.Sprintf("version %d obtained for %s, valid until %s", e.Version, strings.Join(e.Names, ", "), e.NotAfter.UTC().Format(time.RFC3339))
+		text = fmt.Sprintf("version %d obtained for %s, valid until %s", e.Version, strings.Join(e.Names, ", "), stamp(e.NotAfter))
 	case cert.EventFailed:
 		text = "failed"
 		if e.Attempt > 0 {
@@ -95,10 +101,7 @@ func eventText(e cert.Event) string {
 	case cert.EventRepaired:
 		return e.Action
 	case cert.EventServed:
-		text = fmt.Sprintf("%s in %s", e.Class, e.Container)
-		if e.Action != "" {
-			text += " after " + e.Action
-		}
+		text = servedSentence(e)
 	case cert.EventRevoked:
 		return fmt.Sprintf("version %d revoked (%s)", e.Version, e.Action)
 	case cert.EventDeleted:
@@ -110,10 +113,24 @@ func eventText(e cert.Event) string {
 		text += ": " + e.Err
 	}
 	if e.Kind == cert.EventFailed && !e.Next.IsZero() {
-		text += "; next try " + e.Next.UTC().Format(time.RFC3339)
+		text += "; next try " + stamp(e.Next)
 	}
-	if e.Hint != "" {
-		text += "; " + e.Hint
+	return text
+}
+
+func servedSentence(e cert.Event) string {
+	format := "whether %s serves version %d could not be seen"
+	switch e.Class {
+	case cert.Current:
+		format = "%s serves version %d"
+	case cert.Stale:
+		format = "%s still serves an older certificate than version %d"
+	case cert.Foreign:
+		format = "%s serves another certificate than version %d"
+	}
+	text := fmt.Sprintf(format, e.Container, e.Version)
+	if e.Action != "" {
+		text += ", after " + e.Action
 	}
 	return text
 }

@@ -83,7 +83,7 @@ func (r listed) renewBefore() time.Duration {
 }
 
 func failureText(f failure) string {
-	at := f.Time.UTC().Format("2006-01-02 15:04 UTC")
+	at := report.Minute(f.Time)
 	if f.Attempts == 1 {
 		return fmt.Sprintf("The last attempt failed at %s: %s.", at, f.Err)
 	}

@@ -102,29 +102,7 @@ func (p *parts) entries() ([]report.Entry, error) {
 	var entries []report.Entry
 	for _, e := range events {
 		bad := e.Kind == cert.EventFailed || e.Kind == cert.EventServed && e.Class == cert.Stale
-		entries = append(entries, report.Entry{Time: e.Time, Cert: e.Cert, Text: plainly(e), Bad: bad})
+		entries = append(entries, report.Entry{Time: e.Time, Cert: e.Cert, Text: eventText(e, report.Minute), Bad: bad})
 	}
 	return entries, nil
-}
-
-// plainly is an event for those who do not know our words.
-func plainly(e cert.Event) string {
-	if e.Kind != cert.EventServed {
-		return eventText(e)
-	}
-	text := map[cert.Class]string{
-		cert.Current: "%s serves the stored certificate", cert.Stale: "%s still serves an older certificate",
-		cert.Foreign: "%s serves another certificate", cert.Unseen: "what %s serves could not be seen",
-	}[e.Class]
-	if text == "" {
-		return eventText(e)
-	}
-	text = strings.Replace(text, "%s", e.Container, 1)
-	if e.Action != "" {
-		text += ", after " + e.Action
-	}
-	if e.Err != "" && e.Class != cert.Current {
-		text += ": " + e.Err
-	}
-	return text
 }

@@ -79,6 +79,26 @@ func same(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
+// history has the same sentences with times as machines read them, see testdata/story.text.golden.
+func TestJournalOnThePageHasItsTimesAsAllOthers(t *testing.T) {
+	at := time.Date(2027, 2, 14, 12, 0, 7, 0, time.UTC)
+	for _, row := range []struct {
+		event cert.Event
+		want  string
+	}{
+		{cert.Event{Kind: cert.EventObtained, Version: 4, Names: []string{"a.example", "b.example"}, NotAfter: at}, "version 4 obtained for a.example, b.example, valid until 2027-02-14 12:00 UTC"},
+		{cert.Event{Kind: cert.EventFailed, Attempt: 2, Err: "404", Next: at, Hint: "mount it"}, "attempt 2 failed: 404; next try 2027-02-14 12:00 UTC"},
+		{cert.Event{Kind: cert.EventServed, Version: 4, Container: "web", Class: cert.Current, Action: "HUP"}, "web serves version 4, after HUP"},
+		{cert.Event{Kind: cert.EventServed, Version: 4, Container: "web", Class: cert.Stale, Err: "syntax error"}, "web still serves an older certificate than version 4: syntax error"},
+		{cert.Event{Kind: cert.EventServed, Version: 4, Container: "web", Class: cert.Foreign}, "web serves another certificate than version 4"},
+		{cert.Event{Kind: cert.EventServed, Version: 4, Container: "web", Class: cert.Unseen, Err: "timeout"}, "whether web serves version 4 could not be seen: timeout"},
+	} {
+		if got := eventText(row.event, report.Minute); got != row.want {
+			t.Errorf("%s %s is %q, want %q", row.event.Kind, row.event.Class, got, row.want)
+		}
+	}
+}
+
 func TestPageJudgesACertificateAsAPersonWould(t *testing.T) {
 	now := time.Now()
 	of := func(age time.Duration, change func(*listed)) listed {

@@ -30,6 +30,8 @@ type Outcome struct {
 	Cert string
 	// Container is its name, or HOST:PORT of an endpoint.
 	Container string
+	// Version is the number of the stored one, which is to be served.
+	Version int
 	// Action is what it was told, "" if nothing was.
 	Action string
 	// Class is what it serves now, after the action.

@@ -164,7 +164,7 @@ func (l *look) unreachable(err error, hint string) {
 func (l *look) missing(k cert.Kept, t cert.Target, err error) {
 	next, isNew := l.patience.wait("target "+t.String()+" "+k.Lineage.Name, soon, later)
 	l.result.Next = earliest(l.result.Next, next)
-	o := cert.Outcome{Cert: k.Lineage.Name, Container: t.String(), Class: cert.Unseen, Changed: isNew, Err: err}
+	o := cert.Outcome{Cert: k.Lineage.Name, Container: t.String(), Version: k.Lineage.Number, Class: cert.Unseen, Changed: isNew, Err: err}
 	if e, ok := errors.AsType[*cert.Error](err); ok {
 		o.Hint = e.Hint
 	}

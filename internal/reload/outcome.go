@@ -110,7 +110,7 @@ func (v *view) served(now time.Time) cert.Served {
 // outcome puts into words what became of a certificate.
 func (v *view) outcome(f found) cert.Outcome {
 	o := cert.Outcome{
-		Cert: v.kept.Lineage.Name, Container: f.Name, Action: v.done, Class: v.class, Bare: v.bare, Err: v.err, Hint: v.hint,
+		Cert: v.kept.Lineage.Name, Container: f.Name, Version: v.kept.Lineage.Number, Action: v.done, Class: v.class, Bare: v.bare, Err: v.err, Hint: v.hint,
 		// One that went back to an older certificate and was told, all since the last look, is as it was, and yet there is something to tell.
 		Changed: v.was.Seen != v.class || v.was.Stored != v.kept.Lineage.Fingerprint() || v.told && v.class == cert.Current,
 	}

@@ -77,7 +77,7 @@ func (m *Manager) reportLook(ctx context.Context, look cert.Look) {
 			continue
 		}
 		m.logOutcome(o)
-		e := cert.Event{Kind: cert.EventServed, Cert: o.Cert, Container: o.Container, Action: o.Action, Class: o.Class, Hint: o.Hint}
+		e := cert.Event{Kind: cert.EventServed, Cert: o.Cert, Version: o.Version, Container: o.Container, Action: o.Action, Class: o.Class, Hint: o.Hint}
 		if o.Err != nil {
 			e.Err = o.Err.Error()
 		}
@@ -86,7 +86,11 @@ func (m *Manager) reportLook(ctx context.Context, look cert.Look) {
 }
 
 func (m *Manager) logOutcome(o cert.Outcome) {
-	args := []any{cert.AttrCert, o.Cert, cert.AttrContainer, o.Container, cert.AttrAction, o.Action}
+	args := []any{cert.AttrCert, o.Cert}
+	if o.Class != cert.Stale { // which serves another one
+		args = append(args, cert.AttrVersion, o.Version)
+	}
+	args = append(args, cert.AttrContainer, o.Container, cert.AttrAction, o.Action)
 	if o.Err != nil {
 		args = append(args, cert.AttrErr, o.Err)
 	}

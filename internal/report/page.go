@@ -24,7 +24,7 @@ var stylesheet []byte
 //go:embed icon.svg
 var icon []byte
 
-var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{"day": day, "minute": minute, "stamp": stamp, "code": code}).Parse(pageSource))
+var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{"day": day, "minute": Minute, "stamp": stamp, "code": code}).Parse(pageSource))
 
 const (
 	// journalLines are those on the page, attemptLines those of each certificate.
@@ -286,7 +286,7 @@ func nextStep(c Certificate, now time.Time) string {
 	}
 	when := ahead(c.Next, now)
 	if when != "now" {
-		when += " (" + minute(c.Next) + ")"
+		when += " (" + Minute(c.Next) + ")"
 	}
 	return strings.TrimSuffix(fmt.Sprintf("%s %s: %s", what, when, c.Why), ": ") + "."
 }
@@ -328,9 +328,11 @@ func code(text string) template.HTML {
 	return template.HTML(b.String())
 }
 
-func day(t time.Time) string    { return t.UTC().Format(time.DateOnly) }
-func minute(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
-func stamp(t time.Time) string  { return t.UTC().Format(time.RFC3339) }
+func day(t time.Time) string   { return t.UTC().Format(time.DateOnly) }
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// Minute is a time as people read it, on the page and in messages.
+func Minute(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
 // ahead is a time from now on, in words.
 func ahead(t, now time.Time) string {

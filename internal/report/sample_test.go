@@ -78,13 +78,13 @@ func samples() map[string]Standing {
 func sampleJournal(s Standing) []Entry {
 	at := func(before time.Duration) time.Time { return noon.Add(-before) }
 	all := []Entry{
-		{Time: at(12 * day24), Cert: "example.org", Text: "version 4 obtained for example.org, www.example.org, valid until 2027-02-14T12:00:00Z"},
-		{Time: at(12*day24 - 4*time.Second), Cert: "example.org", Text: "shop-web-1 serves the stored certificate, after HUP"},
-		{Time: at(3*day24 - time.Hour), Cert: "example.net", Text: "attempt 1 failed: the CA could not fetch the challenge: 404 Not Found; next try 2026-11-25T13:01:08Z", Bad: true},
-		{Time: at(2 * time.Hour), Cert: "shop.example.com", Text: "version 9 obtained for shop.example.com, www.shop.example.com, img.shop.example.com, api.shop.example.com, valid until 2027-02-26T10:00:00Z"},
-		{Time: at(119 * time.Minute), Cert: "shop.example.com", Text: "shop-web-1 serves the stored certificate, after HUP"},
-		{Time: at(118 * time.Minute), Cert: "shop.example.com", Text: "shop-proxy-1 still serves an older certificate, after exec httpd -k graceful: httpd: Syntax error on line 12 of /usr/local/apache2/conf/httpd.conf", Bad: true},
-		{Time: at(79 * time.Minute), Cert: "example.net", Text: "attempt 3 failed: the CA could not fetch the challenge: 404 Not Found; next try 2026-11-28T12:21:00Z", Bad: true},
+		{Time: at(12 * day24), Cert: "example.org", Text: "version 4 obtained for example.org, www.example.org, valid until 2027-02-14 12:00 UTC"},
+		{Time: at(12*day24 - 4*time.Second), Cert: "example.org", Text: "shop-web-1 serves version 4, after HUP"},
+		{Time: at(3*day24 - time.Hour), Cert: "example.net", Text: "attempt 1 failed: the CA could not fetch the challenge: 404 Not Found; next try 2026-11-25 13:01 UTC", Bad: true},
+		{Time: at(2 * time.Hour), Cert: "shop.example.com", Text: "version 9 obtained for shop.example.com, www.shop.example.com, img.shop.example.com, api.shop.example.com, valid until 2027-02-26 10:00 UTC"},
+		{Time: at(119 * time.Minute), Cert: "shop.example.com", Text: "shop-web-1 serves version 9, after HUP"},
+		{Time: at(118 * time.Minute), Cert: "shop.example.com", Text: "shop-proxy-1 still serves an older certificate than version 9, after exec httpd -k graceful: httpd: Syntax error on line 12 of /usr/local/apache2/conf/httpd.conf", Bad: true},
+		{Time: at(79 * time.Minute), Cert: "example.net", Text: "attempt 3 failed: the CA could not fetch the challenge: 404 Not Found; next try 2026-11-28 12:21 UTC", Bad: true},
 	}
 	return slices.DeleteFunc(all, func(e Entry) bool {
 		i := slices.IndexFunc(s.Certs, func(c Certificate) bool { return c.Name == e.Cert })

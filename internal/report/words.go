@@ -37,7 +37,7 @@ func ended(renewed []cert.Renewed) func([]Told) Message {
 		return compose(titleEnd+": ", all, func(t Told) string {
 			for _, r := range renewed {
 				if r.Cert == t.Cert && t.Kind == cert.ConditionFailing {
-					return fmt.Sprintf("%s is renewed: the new certificate is valid until %s.", t.Cert, minute(r.NotAfter))
+					return fmt.Sprintf("%s is renewed: the new certificate is valid until %s.", t.Cert, Minute(r.NotAfter))
 				}
 			}
 			return t.over() + "."
@@ -48,7 +48,7 @@ func ended(renewed []cert.Renewed) func([]Told) Message {
 func renewed(all []cert.Renewed) Message {
 	var lines []string
 	for _, r := range all {
-		lines = append(lines, fmt.Sprintf("%s: a new certificate is stored, valid until %s.", r.Cert, minute(r.NotAfter)))
+		lines = append(lines, fmt.Sprintf("%s: a new certificate is stored, valid until %s.", r.Cert, Minute(r.NotAfter)))
 	}
 	title := "sidecert: renewed: " + all[0].Cert
 	if more := len(all) - 1; more > 0 {
@@ -89,7 +89,7 @@ func (t Told) tell(now time.Time) string {
 	if others := t.others(); others != "" {
 		fmt.Fprintf(&b, " (also for %s)", others)
 	}
-	line(", since %s.", minute(t.Since))
+	line(", since %s.", Minute(t.Since))
 	switch left := t.Until.Sub(now); {
 	case t.Kind == cert.ConditionMistakes || t.Kind == cert.ConditionNoEngine:
 		line("Web servers go on with the certificates that they have.")
@@ -97,9 +97,9 @@ func (t Told) tell(now time.Time) string {
 		line("There is no certificate that works.")
 	case t.Until.IsZero():
 	case left <= 0:
-		line("The certificate that is served has EXPIRED at %s. This is the last reminder.", minute(t.Until))
+		line("The certificate that is served has EXPIRED at %s. This is the last reminder.", Minute(t.Until))
 	default:
-		line("What is served works until %s, for %s.", minute(t.Until), span(left))
+		line("What is served works until %s, for %s.", Minute(t.Until), span(left))
 	}
 	if t.Err != "" {
 		line("Why: %s", t.Err)
@@ -108,7 +108,7 @@ func (t Told) tell(now time.Time) string {
 		line("What to do: %s", t.Hint)
 	}
 	if t.Next.After(now) {
-		line("Next try: %s.", minute(t.Next))
+		line("Next try: %s.", Minute(t.Next))
 	}
 	if t.Kind != cert.ConditionMistakes {
 		line("More: docker compose exec sidecert sidecert doctor")
