@@ -92,9 +92,11 @@ func (m *Manager) decide(w *work, force bool) bool {
 		return m.decide(w, false)
 	}
 	w.result.Next, w.result.Held = at, held
-	if own := later(w.attempts.Next, w.attempts.NotBefore); own.After(now) && at.After(now) { // a hold of the CA and the guard are told elsewhere
+	own := later(w.attempts.Next, w.attempts.NotBefore)
+	guarded, _ := waits.guard(w.spec.Names, now)
+	if own.After(now) && at.After(now) && !at.Equal(guarded) { // a hold of the CA and the guard are told elsewhere
 		m.warnOnce("waits "+w.name, "certificate waits after a failure", cert.AttrCert, w.name, cert.AttrNext, at, cert.AttrErr, held,
-			cert.AttrHint, "when the cause is gone, `sidecert renew "+w.name+"` tries at once, unless the CA asked to wait")
+			cert.AttrHint, m.withShortcut(w.attempts.Hint, w))
 	}
 	return !at.After(now)
 }

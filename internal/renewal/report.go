@@ -3,6 +3,8 @@ package renewal
 import (
 	"context"
 	"errors"
+	"strings"
+	"time"
 
 	"github.com/sidecert/sidecert/internal/cert"
 )
@@ -47,18 +49,39 @@ func (m *Manager) report(ctx context.Context, w *work) {
 	if w.lineage.Issued() {
 		msg = "renewal failed"
 	}
-	args := []any{cert.AttrCert, w.name, cert.AttrAttempt, w.attempts.Failures, cert.AttrNext, w.result.Next, cert.AttrErr, text}
+	args := []any{cert.AttrCert, w.name, cert.AttrAttempt, w.attempts.Failures}
+	next := w.result.Next
+	if w.result.Why == ByHand { // it is not due, and not tried again by itself
+		next = time.Time{}
+	} else {
+		args = append(args, cert.AttrNext, next)
+	}
 	if w.lineage.Issued() {
 		args = append(args, cert.AttrNotAfter, w.lineage.Leaf().NotAfter)
 	}
-	args = append(args, cert.AttrHint, hint)
+	advice := hint
+	if e != nil && (len(e.Failed) > 0 || e.Kind == cert.KindPerson) { // what a person can mend
+		advice = m.withShortcut(hint, w)
+	}
+	args = append(args, cert.AttrErr, text, cert.AttrHint, advice)
 	if e != nil && e.Kind == cert.KindPerson {
 		m.Log.Error(msg, args...)
 	} else {
 		m.Log.Warn(msg, args...)
 	}
 	m.journal(cert.Event{Kind: cert.EventFailed, Cert: w.name, Names: w.spec.Names, CA: w.spec.CA.Directory,
-		Attempt: w.attempts.Failures, Next: w.result.Next, Err: text, Hint: hint})
+		Attempt: w.attempts.Failures, Next: next, Err: text, Hint: hint})
+}
+
+// withShortcut adds to what is to be done after a failure that nobody need wait then, as far as that is true.
+func (m *Manager) withShortcut(hint string, w *work) string {
+	now := m.Now()
+	waits, err := m.lockedWaits(w, false, now)
+	waits.ByHand = true
+	if at, _ := waits.Until(w.spec.Names, now); err != nil || at.After(now) || w.result.Why == ByHand {
+		return hint
+	}
+	return strings.TrimPrefix(hint+"; once mended, `sidecert renew "+w.name+"` tries at once", "; ")
 }
 
 // reportLook logs and journals what has changed in the web containers.

@@ -214,6 +214,69 @@ func TestWhatAPersonPutsRightIsTriedAtOnce(t *testing.T) {
 	})
 }
 
+// loud are the lines of the log that want a person.
+func loud(w *world) (lines []string) {
+	for line := range strings.Lines(w.log.String()) {
+		if !strings.Contains(line, "level=INFO") {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// TestFailureSaysHowItIsTriedAtOnceWhereThatIsTrue reads the one line of a failure.
+func TestFailureSaysHowItIsTriedAtOnceWhereThatIsTrue(t *testing.T) {
+	const shortcut, next = "mount the volume; once mended, `sidecert renew a.example` tries at once", " next=2027-"
+	refused := &cert.Error{Op: "authorization", Err: errors.New("404"), Hint: "mount the volume", Failed: []string{"a.example"}}
+	later := *refused
+	later.NotBefore = time.Date(2027, 6, 1, 0, 0, 0, 0, time.UTC)
+	for _, row := range []struct {
+		name    string
+		before  int // how often it has failed before
+		err     *cert.Error
+		obtain  bool // first
+		wantAll []string
+		wantNot string
+	}{
+		{"refused by the CA", 0, refused, false, []string{"attempt=1", next, shortcut}, "not_after"},
+		{"of a kind for a person", 0, &cert.Error{Op: "order", Kind: cert.KindPerson, Err: errors.New("no"), Hint: "mount the volume"}, false, []string{"level=ERROR", next, shortcut}, "WARN"},
+		{"the CA asked to wait", 0, &later, false, []string{next, `hint="mount the volume"`}, "at once"},
+		{"the CA's own trouble", 0, &cert.Error{Op: "order", Err: errors.New("500"), Hint: "wait"}, false, []string{next, "hint=wait"}, "at once"},
+		{"as often as the guard allows", 2, refused, false, []string{"attempt=3", next, `hint="mount the volume"`}, "at once"},
+		{"not due", 0, refused, true, []string{`msg="renewal failed"`, "not_after=", `hint="mount the volume"`}, " next="},
+	} {
+		bubble(t, func(t *testing.T) {
+			w := newWorld(t, "a.example")
+			if row.obtain {
+				w.once(Ask{})
+			}
+			w.issuer.fail["a.example"] = row.err
+			for range row.before {
+				w.once(Ask{Names: []string{"a.example"}})
+			}
+			w.log.Reset()
+			w.once(Ask{Names: []string{"a.example"}, Force: row.obtain})
+			told := loud(w)
+			if len(told) != 1 {
+				t.Fatalf("%s: %d lines, want one:\n%s", row.name, len(told), w.log)
+			}
+			w.log.Reset()
+			w.once(Ask{Names: []string{"a.example"}}) // a start after it
+			if again := loud(w); row.before > 0 && (len(again) != 1 || !strings.Contains(again[0], "order held by the guard")) {
+				t.Errorf("%s: a start after it tells\n%swant the guard once", row.name, w.log)
+			}
+			for _, want := range row.wantAll {
+				if !strings.Contains(told[0], want) {
+					t.Errorf("%s: %swant %q in it", row.name, told[0], want)
+				}
+			}
+			if strings.Contains(told[0], row.wantNot) {
+				t.Errorf("%s: %swant no %q in it", row.name, told[0], row.wantNot)
+			}
+		})
+	}
+}
+
 func TestChallengePathIsWaitedForOnceWhileTheCAIsAway(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, "a.example")
