@@ -49,6 +49,17 @@ const site = "a.example.test"
 
 func newPlace(t *testing.T, config acmetest.Config) *place {
 	t.Helper()
+	p := emptyPlace(t, config)
+	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p.ca.HTTPPort)))
+	p.check(err)
+	t.Cleanup(func() { listener.Close() })
+	go http.Serve(listener, http.FileServer(http.Dir(p.webroot)))
+	return p
+}
+
+// emptyPlace is one whose web server is to be started yet.
+func emptyPlace(t *testing.T, config acmetest.Config) *place {
+	t.Helper()
 	p := &place{T: t, dir: t.TempDir(), watch: &requests{}, program: []string{"sidecert"}}
 	p.certs, p.state, p.webroot = filepath.Join(p.dir, "certs"), filepath.Join(p.dir, "state"), filepath.Join(p.dir, "webroot")
 	for _, volume := range []string{p.certs, p.state, p.webroot} {
@@ -60,10 +71,6 @@ func newPlace(t *testing.T, config acmetest.Config) *place {
 	p.check(err)
 	t.Cleanup(func() { p.ca.Close() })
 	p.check(os.WriteFile(p.roots(), []byte(p.ca.HTTPRoots), 0o644))
-	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p.ca.HTTPPort)))
-	p.check(err)
-	t.Cleanup(func() { listener.Close() })
-	go http.Serve(listener, http.FileServer(http.Dir(p.webroot)))
 	return p
 }
 

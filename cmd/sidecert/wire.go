@@ -181,7 +181,7 @@ func (p *parts) beat(h renewal.Health) {
 	}
 }
 
-// logger writes what a person reads in `docker logs`: times to the second, errors as text.
+// logger writes what a person reads in `docker logs`: times to the second, durations and errors as text in both formats.
 func logger(w io.Writer, level slog.Level, format string) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Value.Kind() == slog.KindTime {
@@ -190,6 +190,9 @@ func logger(w io.Writer, level slog.Level, format string) *slog.Logger {
 				t = t.UTC()
 			}
 			a.Value = slog.StringValue(t.Format(time.RFC3339))
+		}
+		if a.Value.Kind() == slog.KindDuration {
+			a.Value = slog.StringValue(a.Value.Duration().String())
 		}
 		if a.Value.Kind() == slog.KindString && a.Value.String() == "" {
 			return slog.Attr{} // a hint that there is none

@@ -6,7 +6,9 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 )
 
@@ -15,6 +17,7 @@ import (
 type Web struct {
 	live    string
 	current atomic.Pointer[tls.Certificate]
+	hidden  atomic.Value // the names of which it knows nothing, a []string
 	http    net.Listener
 	https   net.Listener
 }
@@ -23,6 +26,7 @@ type Web struct {
 // not start without a certificate.
 func StartWeb(live, webroot string, httpPort int) (*Web, error) {
 	w := &Web{live: live}
+	w.Hide()
 	if err := w.load(); err != nil {
 		return nil, err
 	}
@@ -37,8 +41,17 @@ func StartWeb(live, webroot string, httpPort int) (*Web, error) {
 		w.http.Close()
 		return nil, err
 	}
+	files := http.FileServer(http.Dir(webroot))
 	site := http.NewServeMux()
-	site.Handle("/.well-known/acme-challenge/", http.FileServer(http.Dir(webroot)))
+	site.HandleFunc("/.well-known/acme-challenge/", func(rw http.ResponseWriter, r *http.Request) {
+		host, _, _ := strings.Cut(r.Host, ":")
+		rw.Header().Set("Server", "nginx/1.28.0")
+		if slices.Contains(w.hidden.Load().([]string), host) {
+			http.NotFound(rw, r)
+			return
+		}
+		files.ServeHTTP(rw, r)
+	})
 	site.HandleFunc("/", func(rw http.ResponseWriter, r *http.Request) {
 		http.Redirect(rw, r, "https://"+r.Host+r.URL.Path, http.StatusMovedPermanently)
 	})
@@ -67,6 +80,9 @@ func (w *Web) Signal(signal string) {
 		w.load()
 	}
 }
+
+// Hide has no challenge file found under these names from now on, as where an nginx has them in no server_name; without any it ends.
+func (w *Web) Hide(names ...string) { w.hidden.Store(names) }
 
 // Address is where it serves HTTPS.
 func (w *Web) Address() string { return w.https.Addr().String() }
