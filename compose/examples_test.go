@@ -448,7 +448,7 @@ func TestForeignProxyIsToldByNameAlone(t *testing.T) {
 	told(web + ":HUP")
 	p.compose("up", "--detach")
 	p.awaitCertificate(60 * time.Second)
-	p.awaitLog("sidecert", fmt.Sprintf(`msg="certificate served" cert=example.org container=%s action=HUP`, web))
+	p.awaitLog("sidecert", fmt.Sprintf(`msg="certificate served" cert=example.org version=1 container=%s action=HUP`, web))
 	t.Logf("docker compose logs sidecert:\n%s", p.logs("sidecert"))
 	if log := p.logs("sidecert"); strings.Contains(log, "level=WARN") {
 		t.Errorf("sidecert warns of what was chosen:\n%s", log)
