@@ -94,6 +94,46 @@ func TestContainersComeAndGoWhileWeRun(t *testing.T) {
 	})
 }
 
+// TestPlaceholderComesWhileAnotherCertificateWaits has a certificate wait for its challenge path, and one for its CA, when a container
+// starts that needs files.
+func TestPlaceholderComesWhileAnotherCertificateWaits(t *testing.T) {
+	for what, slow := range map[string]func(*fakeIssuer){
+		"for its challenge path": func(f *fakeIssuer) { f.waits = time.Minute },
+		"for its CA":             func(f *fakeIssuer) { f.took = map[string]time.Duration{"a.example": 10 * time.Minute} },
+	} {
+		t.Run(what, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, "a.example")
+				slow(w.issuer)
+				var l labels
+				m := l.hear(w.manager())
+				defer w.keep(m)()
+				time.Sleep(5 * time.Second)
+				l.set(asks("p-shop-1", "shop", "b.example"))
+				m.Look(t.Context()) // as an event has it
+				time.Sleep(time.Second)
+				synctest.Wait()
+				if w.lineage("a.example").Issued() {
+					t.Fatal("the other certificate did not wait")
+				}
+				if !w.lineage("b.example").Placeholder {
+					t.Error("no placeholder a second after its container came")
+				}
+				time.Sleep(20 * time.Minute)
+				synctest.Wait()
+				for _, name := range []string{"a.example", "b.example"} {
+					if !w.lineage(name).Issued() {
+						t.Errorf("%s got no certificate after the wait", name)
+					}
+				}
+				if n := w.issuer.count(); n != 2 {
+					t.Errorf("%d orders, want 2: the wait was broken off", n)
+				}
+			})
+		})
+	}
+}
+
 func TestContainerThatIsMadeAnewIsHeardMeanwhile(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t)

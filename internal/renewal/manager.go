@@ -89,6 +89,8 @@ type Manager struct {
 	asks chan ask
 	// beats carries Health from the pass under way to the loop, which owns the last one.
 	beats chan Health
+	// stirred tells the pass under way that the loop was woken meanwhile.
+	stirred chan struct{}
 	// warned are the messages that stand, owned by the pass: each is logged when it begins, not at every pass.
 	warned map[string]string
 	// books is held while what several certificates share is read and written, see books.go; underWay are the attempts by name.
@@ -132,7 +134,7 @@ func New(c Config) *Manager {
 	if c.Passed == nil {
 		c.Passed = func(Result) {}
 	}
-	return &Manager{Config: c, born: time.Now(), asks: make(chan ask), beats: make(chan Health, 1), warned: map[string]string{}, underWay: map[string]int{}, waitedFor: map[string]bool{}, heldUntil: map[string]time.Time{},
+	return &Manager{Config: c, born: time.Now(), asks: make(chan ask), beats: make(chan Health, 1), stirred: make(chan struct{}, 1), warned: map[string]string{}, underWay: map[string]int{}, waitedFor: map[string]bool{}, heldUntil: map[string]time.Time{},
 		hooking: make(chan struct{}, 1), stopped: make(chan struct{})}
 }
 
@@ -279,6 +281,12 @@ func (m *Manager) Run(ctx context.Context) error {
 			running, next, look = nil, r.Next, r.look
 			serves.tell(r)
 		case a := <-m.asks:
+			if a.done == nil && running != nil {
+				select {
+				case m.stirred <- struct{}{}:
+				default: // it is told already
+				}
+			}
 			if a.done != nil || !slices.ContainsFunc(waiting, func(w ask) bool { return w.done == nil }) {
 				waiting = append(waiting, a)
 			}

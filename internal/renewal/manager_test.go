@@ -111,7 +111,8 @@ type fakeIssuer struct {
 	panics    map[string]bool
 	took      map[string]time.Duration
 	preflight error
-	orders    []time.Time // new ones
+	waits     time.Duration // of Preflight
+	orders    []time.Time   // new ones
 	requests  []cert.Request
 	rehearsed []cert.Spec
 	revoked   []cert.Revocation
@@ -125,7 +126,14 @@ type fakeIssuer struct {
 	inside func(ctx context.Context, req cert.Request) (cert.Bundle, error)
 }
 
-func (f *fakeIssuer) Preflight(context.Context, cert.Spec, []string) error { return f.preflight }
+func (f *fakeIssuer) Preflight(ctx context.Context, _ cert.Spec, _ []string) error {
+	select {
+	case <-time.After(f.waits):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return f.preflight
+}
 
 func (f *fakeIssuer) Obtain(ctx context.Context, req cert.Request) (cert.Bundle, error) {
 	name := req.Spec.Names[0]

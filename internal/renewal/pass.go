@@ -239,6 +239,8 @@ func (m *Manager) carryOut(ctx context.Context, works, wanted []*work) cert.Look
 			m.reportLook(ctx, last)
 		case <-timer.C:
 			gathered = true
+		case <-m.stirred:
+			m.prepare(ctx, works)
 		}
 	}
 	return last

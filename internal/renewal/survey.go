@@ -57,6 +57,25 @@ func (m *Manager) survey(ctx context.Context) (works []*work, left map[string]st
 	return works, left
 }
 
+// prepare puts placeholders for what containers ask for that came while a pass is under way, which may wait a minute for a challenge path
+// and longer for a CA: a web server does not start without its files. All else is the next pass's, which the same event has called for.
+func (m *Manager) prepare(ctx context.Context, works []*work) {
+	if !m.discover(ctx) {
+		return
+	}
+	now, _, lineages := m.plan()
+	for _, w := range now {
+		if slices.ContainsFunc(works, func(o *work) bool { return o.name == w.name || o.spec.Name == w.spec.Name }) {
+			continue // its files may be changing under us
+		}
+		m.guarded("files", w.name, func() error { // an error is told by the next pass, which tries again
+			_, err := m.open(ctx, w, lineages)
+			return err
+		})
+	}
+	m.beat(m.healthOf(now))
+}
+
 // tellVanished warns of certificates that were kept and are not there any more: a person may have deleted them, or a volume is lost.
 func (m *Manager) tellVanished(works []*work) {
 	before, err := m.Store.Kept()
