@@ -19,7 +19,7 @@ type Request struct {
 	Save func(*Order) error
 }
 
-// Kept is a certificate that is wanted and stored.
+// Kept is a certificate that is wanted and stored. Of one that has nothing stored yet the lineage has its name only.
 type Kept struct {
 	Spec    Spec
 	Lineage Lineage
@@ -38,6 +38,9 @@ type Outcome struct {
 	Class Class
 	// Bare says that it serves the leaf without the certificates between it and the root, which not every client finds by itself.
 	Bare bool
+	// Missing says that Container is a target that matches none. Of a certificate that has not come yet, Changed says so when a minute has
+	// passed in which Compose could have made it.
+	Missing bool
 	// Changed says that Class or the version differs from what was seen at the last look.
 	Changed bool
 	Err     error

@@ -143,17 +143,3 @@ func TestVariablesOfOthersAreLeftAlone(t *testing.T) {
 		t.Errorf("variables of shells, Docker and others were taken for ours:\n%s", lines(notices))
 	}
 }
-
-func TestEditsCountSlipsOfTheFinger(t *testing.T) {
-	for _, test := range []struct {
-		a, b string
-		want int
-	}{
-		{"DOMAINS", "DOMAINS", 0}, {"DOMIANS", "DOMAINS", 1}, {"DOMAIN", "DOMAINS", 1}, {"DOOMAINS", "DOMAINS", 1},
-		{"DOMEINS", "DOMAINS", 1}, {"OMDAINS", "DOMAINS", 2}, {"", "AB", 2}, {"AB", "", 2},
-	} {
-		if got := edits(test.a, test.b); got != test.want {
-			t.Errorf("edits(%q, %q) = %d, want %d", test.a, test.b, got, test.want)
-		}
-	}
-}

@@ -24,7 +24,7 @@ const (
 // containers, and at what they serve. kept are all certificates; of one that has nothing stored yet the lineage has its name only.
 // Nobody is told anything.
 func (r *Reloader) Examine(ctx context.Context, kept []cert.Kept) []cert.Finding {
-	l := r.survey(ctx, kept, reader{r.memory})
+	l := r.show(ctx, kept)
 	x := &examination{look: l, missing: slices.Clone(l.result.Outcomes)}
 	l.result.Outcomes = nil
 	l.conclude(ctx)

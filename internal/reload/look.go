@@ -17,9 +17,11 @@ const atOnce = 32
 
 // Look compares what is stored with what is served for every kept certificate, tells the containers that need telling (one
 // action per container for all that changed), and looks again until the new certificate is seen or time is up. What is pending
-// is derived anew each time from the disk and the wire; Look.Next is when the next look is due for it.
+// is derived anew each time from the disk and the wire; Look.Next is when the next look is due for it. For a certificate that has
+// nothing stored yet it only looks whether those are there who will be told of it.
 func (r *Reloader) Look(ctx context.Context, kept []cert.Kept) cert.Look {
-	l := r.survey(ctx, stored(kept), r.memory)
+	l := &look{r: r, memory: r.memory, kept: stored(kept), awaited: slices.DeleteFunc(slices.Clone(kept), isStored), patience: r.patience()}
+	l.survey(ctx)
 	each(atOnce, l.tasks, func(t *task) {
 		t.mend(ctx)
 		t.tell(ctx)
@@ -34,7 +36,7 @@ func (r *Reloader) Look(ctx context.Context, kept []cert.Kept) cert.Look {
 
 // Show looks as Look does, but tells nobody anything, remembers nothing and asks for no other look.
 func (r *Reloader) Show(ctx context.Context, kept []cert.Kept) cert.Look {
-	l := r.survey(ctx, stored(kept), reader{r.memory})
+	l := r.show(ctx, stored(kept))
 	l.conclude(ctx)
 	if ctx.Err() != nil {
 		return cert.Look{Err: ctx.Err()}
@@ -50,16 +52,23 @@ func (reader) SetTarget(string, cert.TargetState) error { return nil }
 
 // stored leaves out what has nothing yet that could be served.
 func stored(kept []cert.Kept) []cert.Kept {
-	return slices.DeleteFunc(slices.Clone(kept), func(k cert.Kept) bool { return k.Lineage.Leaf() == nil })
+	return slices.DeleteFunc(slices.Clone(kept), func(k cert.Kept) bool { return !isStored(k) })
+}
+
+func isStored(k cert.Kept) bool { return k.Lineage.Leaf() != nil }
+
+// show looks without leave to change anything.
+func (r *Reloader) show(ctx context.Context, kept []cert.Kept) *look {
+	l := &look{r: r, memory: reader{r.memory}, kept: kept, patience: r.patience()}
+	l.survey(ctx)
+	return l
 }
 
 // survey finds the containers and looks at what they serve.
-func (r *Reloader) survey(ctx context.Context, kept []cert.Kept, m Memory) *look {
-	l := &look{r: r, memory: m, kept: kept, patience: r.patience()}
+func (l *look) survey(ctx context.Context) {
 	l.find(ctx)
 	each(atOnce, l.tasks, func(t *task) { t.begin(ctx) })
 	l.spare()
-	return l
 }
 
 // conclude puts together what became of everything, and remembers it.
@@ -90,6 +99,7 @@ type look struct {
 	r        *Reloader
 	memory   Memory
 	kept     []cert.Kept
+	awaited  []cert.Kept // what has nothing stored yet: only missed targets matter
 	patience *patience
 	self     docker.Container
 	own      docker.Container // ours for certain, with our mounts; its zero value means not known
@@ -99,7 +109,8 @@ type look struct {
 
 // find makes a task of every container that a target names.
 func (l *look) find(ctx context.Context) {
-	if !targeted(l.kept) {
+	all := slices.Concat(l.kept, l.awaited)
+	if !targeted(all) {
 		return
 	}
 	if l.r.engine == nil {
@@ -115,13 +126,15 @@ func (l *look) find(ctx context.Context) {
 	if finder.ours(finder.self) {
 		l.own = finder.self
 	}
-	l.r.attend(l.kept)
+	l.r.attend(all)
 	type answer struct {
 		all []found
 		err error
 	}
 	known := map[string]answer{} // many certificates have the same target
-	for _, k := range l.kept {
+	missed := map[string]bool{}
+	for i, k := range all {
+		awaited := i >= len(l.kept)
 		if k.Spec.Reload.Off {
 			continue
 		}
@@ -139,8 +152,12 @@ func (l *look) find(ctx context.Context) {
 				l.unreachable(a.err, l.r.engine.Advice(a.err))
 				return
 			}
-			if a.err != nil && !(t.Labelled && errors.Is(a.err, errNobody)) {
-				l.missing(k, t, a.err)
+			switch {
+			case awaited && (a.err == nil || missed[t.String()]): // once for all of them, who have nothing to tell yet
+				continue
+			case a.err != nil && !(t.Labelled && errors.Is(a.err, errNobody)):
+				missed[t.String()] = true
+				l.missing(k, t, a.err, awaited)
 			}
 			for _, f := range a.all {
 				f.port = cmp.Or(t.Port, labelledPort(f.Container))
@@ -161,10 +178,22 @@ func (l *look) unreachable(err error, hint string) {
 	l.result.Next, _ = l.patience.wait("engine", engineSoon, engLate)
 }
 
-func (l *look) missing(k cert.Kept, t cert.Target, err error) {
-	next, isNew := l.patience.wait("target "+t.String()+" "+k.Lineage.Name, soon, later)
+// missing notes a target that matches no container. Where it is to be told already, that is news at once; where it is awaited, when
+// whoever brings it up has had his time.
+func (l *look) missing(k cert.Kept, t cert.Target, err error, awaited bool) {
+	what := "target " + t.String() + " " + k.Lineage.Name
+	if awaited {
+		what = "awaited target " + t.String()
+	}
+	next, isNew := l.patience.wait(what, soon, later)
+	if awaited {
+		isNew = false
+		if l.patience.age(what) >= bringUp {
+			_, isNew = l.patience.wait("missed "+what, soon, later)
+		}
+	}
 	l.result.Next = earliest(l.result.Next, next)
-	o := cert.Outcome{Cert: k.Lineage.Name, Container: t.String(), Version: k.Lineage.Number, Class: cert.Unseen, Changed: isNew, Err: err}
+	o := cert.Outcome{Cert: k.Lineage.Name, Container: t.String(), Version: k.Lineage.Number, Class: cert.Unseen, Missing: true, Changed: isNew, Err: err}
 	if e, ok := errors.AsType[*cert.Error](err); ok {
 		o.Hint = e.Hint
 	}

@@ -49,6 +49,62 @@ func TestStaleContainerIsToldAndSeenToServeTheNewVersion(t *testing.T) {
 	b.wantDeeds(t, "kill p-web-1 HUP")
 }
 
+func TestTargetOfACertificateThatHasNotComeIsMissedOnceAfterAMinute(t *testing.T) {
+	b := newBench(t)
+	b.engine.Add(dockertest.Container{Name: "p-nginx-1", Project: "p", Service: "nginx", Status: "created"})
+	awaited := func(name string) cert.Kept {
+		return cert.Kept{Spec: cert.Spec{Name: name, Names: []string{name}, Reload: cert.Reload{Targets: []cert.Target{auto("nginx"), auto("shpo")}}}, Lineage: cert.Lineage{Name: name}}
+	}
+	kept := []cert.Kept{awaited("a.test"), awaited("b.test")}
+	look := func(after time.Duration) cert.Outcome {
+		t.Helper()
+		b.clock = b.clock.Add(after)
+		l := b.Look(t.Context(), kept)
+		if len(l.Outcomes) != 1 || !l.Outcomes[0].Missing || l.Outcomes[0].Container != "shpo" {
+			t.Fatalf("outcomes %+v, want that shpo is missing, once", l.Outcomes)
+		}
+		return l.Outcomes[0]
+	}
+	if o := look(0); o.Changed {
+		t.Error("missed at once, when Compose may not have made it yet")
+	}
+	if o := look(30 * time.Second); o.Changed {
+		t.Error("missed after half a minute")
+	}
+	b.engine.Add(dockertest.Container{Name: "p-app-1", Project: "p", Service: "shop"})
+	want := "did you mean shop? project p has the services nginx, shop: put RELOAD right, or start what it names"
+	if o := look(31 * time.Second); !o.Changed || o.Hint != want {
+		t.Errorf("after a minute: changed %v, hint %q, want true and %q", o.Changed, o.Hint, want)
+	}
+	if o := look(time.Minute); o.Changed {
+		t.Error("missed a second time")
+	}
+	b.engine.Add(dockertest.Container{Name: "p-shpo-1", Project: "p", Service: "shpo", Status: "created"})
+	if l := b.Look(t.Context(), kept); len(l.Outcomes) != 0 || !l.Next.IsZero() {
+		t.Errorf("with all containers made: outcomes %+v, next %v, want none", l.Outcomes, l.Next)
+	}
+	b.engine.Close()
+	if l := b.Look(t.Context(), kept); l.Err == nil || l.Hint == "" {
+		t.Errorf("without an engine: err %v, hint %q, want both", l.Err, l.Hint)
+	}
+	b.wantDeeds(t)
+	if b.memory.sets != 0 {
+		t.Error("something was remembered of certificates that have not come")
+	}
+}
+
+// TestTargetThatWasAwaitedInVainIsNewsWhenThereIsSomethingToTell has the certificate come within the minute.
+func TestTargetThatWasAwaitedInVainIsNewsWhenThereIsSomethingToTell(t *testing.T) {
+	b := newBench(t)
+	k := keep("a.test", []cert.Bundle{issue(t, "a.test")}, auto("web"))
+	awaited := k
+	awaited.Lineage = cert.Lineage{Name: "a.test"}
+	b.Look(t.Context(), []cert.Kept{awaited})
+	if o := one(t, b.Look(t.Context(), []cert.Kept{k}), "a.test", "web"); !o.Changed || !o.Missing {
+		t.Errorf("outcome %+v, want news of a missing target", o)
+	}
+}
+
 // TestContainerThatWentBackToAnOlderVersionIsNewsEvenIfItIsCurrentAgain is about one that was told in the very look that found it.
 func TestContainerThatWentBackToAnOlderVersionIsNewsEvenIfItIsCurrentAgain(t *testing.T) {
 	b := newBench(t)

@@ -54,6 +54,13 @@ func (p *patience) wait(what string, least, most time.Duration) (next time.Time,
 	return p.now.Add(doubling(p.now.Sub(since), least, most)), !ok
 }
 
+// age is how long what this look has met has been pending.
+func (p *patience) age(what string) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.now.Sub(p.after[what])
+}
+
 // doubling is the wait for something that has been waited for since age.
 func doubling(age, least, most time.Duration) time.Duration {
 	return min(max(age, least), most)

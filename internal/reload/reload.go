@@ -93,6 +93,8 @@ var backoff = []time.Duration{5 * time.Second, 15 * time.Second, time.Minute, 5 
 const (
 	soon, later         = 5 * time.Second, 5 * time.Minute // a container that is stopped, missing or not up yet
 	engineSoon, engLate = time.Minute, time.Hour           // an engine that does not answer
+	// bringUp is what Compose gets to make the containers of a project: it may make those that depend on us last.
+	bringUp = time.Minute
 	// unseenFor is how long after its start an unseen container is expected to show up yet.
 	unseenFor = 10 * time.Minute
 )

@@ -162,9 +162,22 @@ func (f *finder) nothing(ctx context.Context, t cert.Target) error {
 	case errors.Is(err, docker.ErrForbidden):
 		failure.Hint = "only exact container names are found: " + hintOf(err) + " too, so that services are"
 	case len(services) > 0:
-		failure.Hint = fmt.Sprintf("project %s has the services %s", project, strings.Join(services, ", "))
+		failure.Hint = fmt.Sprintf("%sproject %s has the services %s: put RELOAD right, or start what it names", meant(t, services), project, strings.Join(services, ", "))
 	}
 	return failure
+}
+
+// meant asks whether a target is a slip for one of a project's services. Of short words two edits make any other.
+func meant(t cert.Target, services []string) string {
+	near, edits := cert.Nearest(t.Word, services)
+	slip := edits == 1 || edits == 2 && len(near) > 5
+	if !slip || t.Label != "" {
+		return ""
+	}
+	if t.Project != "" {
+		near = t.Project + "/" + near
+	}
+	return fmt.Sprintf("did you mean %s? ", near)
 }
 
 // services are the names of a project's services that have a container, but for ours.

@@ -109,7 +109,8 @@ type Manager struct {
 	heldUntil map[string]time.Time
 	// waitedFor are the specs whose challenge path was waited for.
 	waitedFor map[string]bool
-	// kept are the certificates of the last pass, for the glances until the next one.
+	// kept are the certificates of the last pass, for the glances until the next one; of one that has not come yet the lineage has its
+	// name only.
 	kept []cert.Kept
 	// unheard is why the labels of containers are not known now; nil if they are.
 	unheard error

@@ -581,6 +581,36 @@ func TestLookIsRepeatedWhenSomethingIsPending(t *testing.T) {
 	})
 }
 
+// TestWhoIsToBeToldIsLookedForBeforeThereIsACertificate has the very first order fail.
+func TestWhoIsToBeToldIsLookedForBeforeThereIsACertificate(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "a.example")
+		w.specs[0].Reload.Targets = []cert.Target{{Word: "webb"}}
+		w.issuer.fail["a.example"] = errors.New("404")
+		w.reloader.lookErr = errors.New("no engine")
+		w.reloader.outcomes = []cert.Outcome{{Cert: "a.example", Container: "webb", Class: cert.Unseen, Missing: true, Changed: true, Err: errors.New("no such service"), Hint: "did you mean web?"}}
+		m := w.manager()
+		var news []cert.News
+		m.Tell = func(n cert.News) { news = append(news, n) }
+		m.Once(t.Context(), Ask{})
+		for _, want := range []string{
+			`level=WARN msg="web containers not reached, reloading is off" err="no engine"`,
+			`level=WARN msg="web container that is to be told not found" cert=a.example container=webb action="" err="no such service" hint="did you mean web?"`,
+		} {
+			if n := strings.Count(w.log.String(), want); n != 1 {
+				t.Errorf("%q stands %d times in the log, want once:\n%s", want, n, w.log)
+			}
+		}
+		if len(news) != 1 || !slices.ContainsFunc(news[0].Conditions, func(c cert.Condition) bool { return c.Kind == cert.ConditionNoEngine }) {
+			t.Errorf("news = %+v, want that there is no engine", news)
+		}
+		w.reloader.lookErr, w.reloader.outcomes = nil, nil
+		if m.glance(t.Context(), w.now()); len(w.reloader.looks) != 2 {
+			t.Errorf("%d looks after a glance, want 2", len(w.reloader.looks))
+		}
+	})
+}
+
 func TestStagingNeverReplacesProduction(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, "a.example")

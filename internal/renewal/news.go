@@ -93,7 +93,7 @@ func (m *Manager) addServed(n *cert.News, look cert.Look) {
 		return
 	}
 	for _, k := range m.kept {
-		if !k.Spec.ToBeServed() {
+		if !k.Lineage.Issued() || !k.Spec.ToBeServed() {
 			continue
 		}
 		stale := false

@@ -72,6 +72,18 @@ type work struct {
 	paced bool
 }
 
+// looked reports whether the web containers are looked at for a certificate: it is stored, or somebody will be told of it who may not be
+// there.
+func (w *work) looked() bool { return w.lineage.Issued() || w.spec.Told() }
+
+// kept is the certificate as a look sees it. A placeholder is nothing that anybody is told of.
+func (w *work) kept() cert.Kept {
+	if !w.lineage.Issued() {
+		return cert.Kept{Spec: w.spec, Lineage: cert.Lineage{Name: w.name}}
+	}
+	return cert.Kept{Spec: w.spec, Lineage: w.lineage}
+}
+
 // gather is how long a new version waits for others before the web containers are told, so that one reload serves all that
 // changed; a certificate that is slow to come holds up the others no longer than this.
 const gather = 5 * time.Second
@@ -114,10 +126,10 @@ func (m *Manager) pass(ctx context.Context, a Ask) Result {
 	}
 	look := m.carryOut(ctx, works, wanted)
 	r := m.conclude(works, look)
-	m.kept = nil
+	m.kept = m.kept[:0:0]
 	for _, w := range works {
-		if w.lineage.Issued() {
-			m.kept = append(m.kept, cert.Kept{Spec: w.spec, Lineage: w.lineage})
+		if w.looked() {
+			m.kept = append(m.kept, w.kept())
 		}
 	}
 	if ctx.Err() == nil {
@@ -205,8 +217,8 @@ func (m *Manager) carryOut(ctx context.Context, works, wanted []*work) cert.Look
 	defer timer.Stop()
 	kept := map[*work]cert.Kept{}
 	for _, w := range works {
-		if w.lineage.Issued() {
-			kept[w] = cert.Kept{Spec: w.spec, Lineage: w.lineage}
+		if w.looked() {
+			kept[w] = w.kept()
 		}
 	}
 	dirty = len(kept) > 0
@@ -228,7 +240,7 @@ func (m *Manager) carryOut(ctx context.Context, works, wanted []*work) cert.Look
 			under--
 			m.report(ctx, w)
 			if w.result.Obtained {
-				kept[w] = cert.Kept{Spec: w.spec, Lineage: w.lineage}
+				kept[w] = w.kept()
 				if !dirty {
 					dirty, gathered = true, false
 					timer.Reset(gather)

@@ -129,6 +129,8 @@ func (m *Manager) logOutcome(o cert.Outcome) {
 	}
 	args = append(args, cert.AttrHint, o.Hint)
 	switch {
+	case o.Missing:
+		m.Log.Warn("web container that is to be told not found", args...)
 	case o.Class == cert.Stale:
 		m.Log.Warn("old certificate still served", args...)
 	case o.Err != nil:
