@@ -144,12 +144,22 @@ func (p *parts) lookOnChange(ctx context.Context) {
 	}
 }
 
+// listenAgain is how long after a refusal of a socket proxy the engine's events are asked for again: a person may have changed its rules.
+const listenAgain = time.Hour
+
 func (p *parts) lookOnEvents(ctx context.Context) {
-	err := p.web.Watch(ctx, func() {
-		p.log.Debug("told by the engine's events to look at everything")
-		p.manager.Look(ctx)
-	})
-	if ctx.Err() == nil {
-		p.log.Info("starts of web containers are not noticed at once, only every half minute", cert.AttrErr, err)
+	for said := false; ; said = true {
+		err := p.web.Watch(ctx, func() {
+			p.log.Debug("told by the engine's events to look at everything")
+			p.manager.Look(ctx)
+		})
+		if ctx.Err() == nil && !said {
+			p.log.Info("starts of web containers are not noticed at once, only every half minute", cert.AttrErr, err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(listenAgain):
+		}
 	}
 }

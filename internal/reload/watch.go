@@ -29,7 +29,7 @@ const (
 
 // Watch calls changed whenever something has befallen a container that is, or may be, a target or bears labels of ours, and when the
 // engine is back after it was away. It goes by the engine's events, opened again where they broke off, until ctx ends. What it misses is
-// found by the next look all the same.
+// found by the next look all the same. Where events are forbidden it ends by docker.ErrForbidden.
 func (r *Reloader) Watch(ctx context.Context, changed func()) error {
 	if r.engine == nil {
 		<-ctx.Done()
@@ -87,7 +87,7 @@ func (r *Reloader) Watch(ctx context.Context, changed func()) error {
 		r.log.Debug("events of the engine broke off", cert.AttrErr, err)
 		switch {
 		case errors.Is(err, docker.ErrForbidden):
-			return err // a socket proxy's rule does not change under us
+			return err // as long as a person does not change the socket proxy's rules
 		case !opened.IsZero() && time.Since(opened) > steady:
 			wait = reopenSoon
 		}
