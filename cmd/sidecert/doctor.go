@@ -139,10 +139,12 @@ func notBuilt(c config.Config, err error) cert.Finding {
 // lost is a store that could not be opened: of whatever it is asked it says so.
 type lost struct{ error }
 
-func (l lost) Target(string) (cert.TargetState, error)  { return cert.TargetState{}, l.error }
-func (l lost) SetTarget(string, cert.TargetState) error { return l.error }
-func (l lost) Account(cert.CA) (cert.Account, error)    { return cert.Account{}, l.error }
-func (l lost) SaveAccount(cert.CA, cert.Account) error  { return l.error }
+func (l lost) Target(string) (cert.TargetState, error)       { return cert.TargetState{}, l.error }
+func (l lost) SetTarget(string, cert.TargetState) error      { return l.error }
+func (l lost) Targets() (map[string]cert.TargetState, error) { return nil, l.error }
+func (l lost) ForgetTarget(string) error                     { return l.error }
+func (l lost) Account(cert.CA) (cert.Account, error)         { return cert.Account{}, l.error }
+func (l lost) SaveAccount(cert.CA, cert.Account) error       { return l.error }
 
 // broken is a finding about what failed.
 func broken(topic, about string, err error) cert.Finding {

@@ -98,6 +98,8 @@ type TargetState struct {
 	Unsafe map[string]string `json:"unsafe,omitempty"`
 	// Certs are by lineage name.
 	Certs map[string]Served `json:"certs,omitempty"`
+	// GoneSince is since when the engine knows no container of that name; zero while it does.
+	GoneSince time.Time `json:"gone_since,omitzero"`
 }
 
 // Served is what a container was told and showed of one lineage.

@@ -30,6 +30,7 @@ func (r *Reloader) Look(ctx context.Context, kept []cert.Kept) cert.Look {
 		return l.abandon(ctx)
 	}
 	l.conclude(ctx)
+	l.sortOut(ctx)
 	r.keep(l.patience)
 	return l.result
 }
@@ -311,9 +312,10 @@ func (l *look) remember(name string, state *cert.TargetState, views []*view, cha
 		is.SeenAt = l.r.now()
 		state.Certs[v.kept.Lineage.Name] = is
 	}
-	if !changed {
+	if !changed && state.GoneSince.IsZero() {
 		return nil
 	}
+	state.GoneSince = time.Time{}
 	return l.memory.SetTarget(name, *state)
 }
 

@@ -18,6 +18,8 @@ type Memory interface {
 	// Target returns the zero TargetState for one that nothing is known of.
 	Target(container string) (cert.TargetState, error)
 	SetTarget(container string, s cert.TargetState) error
+	Targets() (map[string]cert.TargetState, error)
+	ForgetTarget(container string) error
 }
 
 // Engine is what is needed of *docker.Engine.
@@ -63,6 +65,7 @@ type Reloader struct {
 	now     func() time.Time
 	log     *slog.Logger
 	pace    pace
+	sorted  time.Time // when Look has last sorted out the containers that are gone
 
 	mu      sync.Mutex
 	pending map[string]time.Time // since when something has been waited for, by what it is

@@ -192,6 +192,23 @@ func (m *memory) SetTarget(name string, s cert.TargetState) error {
 	return err
 }
 
+func (m *memory) Targets() (map[string]cert.TargetState, error) {
+	all, err := map[string]cert.TargetState{}, error(nil)
+	for name := range m.files {
+		if all[name], err = m.Target(name); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+func (m *memory) ForgetTarget(name string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.files, name)
+	return m.err
+}
+
 // bench is a Reloader before a fake engine, with a clock that stands still unless it is moved.
 type bench struct {
 	*Reloader

@@ -92,6 +92,18 @@ func (s *Store) SetTarget(container string, state cert.TargetState) error {
 	return s.writeJSON("targets.json", all)
 }
 
+// ForgetTarget drops what is remembered of one container.
+func (s *Store) ForgetTarget(container string) error {
+	s.targets.Lock()
+	defer s.targets.Unlock()
+	all, err := s.Targets()
+	if _, known := all[container]; err != nil || !known {
+		return err
+	}
+	delete(all, container)
+	return s.writeJSON("targets.json", all)
+}
+
 // The journal is two files: when the one in use has reached maxJournal bytes, it takes the other's place.
 const (
 	journalFile = "journal.jsonl"

@@ -128,6 +128,14 @@ func TestTargetsAndJournalAreKept(t *testing.T) {
 	if got, err := open(t, certDir, stateDir).Target("web-1"); err != nil || got.Certs["example.org"].Told != "web-1" {
 		t.Errorf("Target(web-1) = %+v, %v", got, err)
 	}
+	for _, name := range []string{"web-2", "nobody"} {
+		if err := s.ForgetTarget(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := open(t, certDir, stateDir).Targets(); err != nil || len(got) != 1 || got["web-1"].Certs == nil {
+		t.Errorf("Targets() = %+v, %v, want web-1 alone", got, err)
+	}
 	for range 3 {
 		if err := s.Append(cert.Event{Kind: cert.EventObtained, Cert: "example.org"}); err != nil {
 			t.Fatal(err)
