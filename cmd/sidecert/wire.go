@@ -95,7 +95,7 @@ func outward(in *invocation, c config.Config, m memory) (*parts, error) {
 		Engine: p.engine, Project: c.Project, Discover: reload.Discover(c.Discover), Memory: m, CertDir: c.CertDir, StateDir: c.StateDir, Now: in.now, Log: p.log,
 	})
 	p.issuer = acme.New(acme.Config{
-		Accounts: m, Preflight: acme.PreflightMode(c.Preflight), Upstreams: p.web.Upstreams, Managed: p.managed,
+		Accounts: m, Preflight: acme.PreflightMode(c.Preflight), Upstreams: p.web.Upstreams, Misplaced: p.web.Misplaced, Managed: p.managed,
 		Asked: func(a acme.Asked) { p.metrics.Asked(a.Directory, a.Method, a.Status, a.Elapsed, a.Date, in.now()) },
 		Now:   in.now, Log: p.log, UserAgent: "sidecert/" + version,
 	})

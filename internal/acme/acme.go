@@ -42,6 +42,8 @@ type Config struct {
 	Preflight PreflightMode
 	// Upstreams are HOST:PORT of the plain HTTP of the web containers that serve a spec; may be nil and may return none.
 	Upstreams func(ctx context.Context, spec cert.Spec) []string
+	// Misplaced says which of these web containers the host has on another port than 80, and on which; may be nil and may return "".
+	Misplaced func(ctx context.Context, spec cert.Spec) string
 	// Managed reports whether a name is one of ours: only there, beside the probed name itself, a redirect of a probe is
 	// followed. May be nil.
 	Managed func(name string) bool

@@ -34,12 +34,19 @@ type Look struct {
 	limit, waysLimit time.Duration
 
 	mu   sync.Mutex
-	ways map[string]func() ([]way, error) // by the spec's name
+	webs map[string]func() (servers, error) // by the spec's name
+}
+
+// servers are what is known of the web containers of a spec.
+type servers struct {
+	ways []way
+	// misplaced is Config.Misplaced's.
+	misplaced string
 }
 
 // Look begins one.
 func (i *Issuer) Look() *Look {
-	return &Look{Issuer: i, limit: examineLimit, waysLimit: waysLimit, ways: map[string]func() ([]way, error){}}
+	return &Look{Issuer: i, limit: examineLimit, waysLimit: waysLimit, webs: map[string]func() (servers, error){}}
 }
 
 // Examine looks at everything that the CA will look at before it gives a certificate for one of a spec's names: its addresses, its CAA
@@ -52,7 +59,7 @@ func (l *Look) Examine(ctx context.Context, spec cert.Spec, name string) []cert.
 	var caa cert.Finding
 	var beside, before sync.WaitGroup
 	beside.Go(func() { caa = inTime(limited, l.examineCAA(limited, spec, name)) })
-	before.Go(func() { l.findWays(ctx, spec) })
+	before.Go(func() { l.findWeb(ctx, spec) })
 	addresses, dns := l.examineDNS(limited, spec, name)
 	before.Wait()
 	path := l.examinePath(limited, spec, name, addresses)
@@ -187,7 +194,8 @@ func (l *Look) examinePath(ctx context.Context, spec cert.Spec, name string, add
 	}
 	defer p.close()
 	var findings []cert.Finding
-	ways, err := l.findWays(ctx, spec)
+	web, err := l.findWeb(ctx, spec)
+	ways := slices.Clone(web.ways)
 	switch {
 	case err != nil:
 		findings = append(findings, tooLate(pathTopic, name, "the web containers of "+name))
@@ -205,7 +213,7 @@ func (l *Look) examinePath(ctx context.Context, spec cert.Spec, name string, add
 		sights[n] = p.fetch(ctx, ways[n])
 		cut[n] = ctx.Err() != nil && !sights[n].answered()
 	})
-	all := panorama(sights)
+	all := panorama{sights, web.misplaced}
 	for n, s := range sights {
 		if cut[n] { // it says nothing about the way
 			findings = append(findings, tooLate(pathTopic, name, s.where))
@@ -216,28 +224,35 @@ func (l *Look) examinePath(ctx context.Context, spec cert.Spec, name string, add
 	return findings
 }
 
-// findWays finds the web containers of a spec, once in a look. It fails when that takes too long.
-func (l *Look) findWays(ctx context.Context, spec cert.Spec) ([]way, error) {
+// findWeb finds the web containers of a spec, once in a look. It fails when that takes too long.
+func (l *Look) findWeb(ctx context.Context, spec cert.Spec) (servers, error) {
 	if l.config.Upstreams == nil {
-		return nil, nil
+		return servers{}, nil
 	}
 	l.mu.Lock()
-	find := l.ways[spec.Name]
+	find := l.webs[spec.Name]
 	if find == nil {
-		find = sync.OnceValues(func() ([]way, error) {
+		find = sync.OnceValues(func() (s servers, err error) {
 			ctx, cancel := context.WithTimeout(ctx, l.waysLimit)
 			defer cancel()
 			upstreams := l.config.Upstreams(ctx, spec)
-			return at(upstreams[:min(len(upstreams), maxUpstreams)]), ctx.Err()
+			s.ways = at(upstreams[:min(len(upstreams), maxUpstreams)])
+			if l.config.Misplaced != nil {
+				s.misplaced = l.config.Misplaced(ctx, spec)
+			}
+			return s, ctx.Err()
 		})
-		l.ways[spec.Name] = find
+		l.webs[spec.Name] = find
 	}
 	l.mu.Unlock()
 	return find()
 }
 
 // panorama is one name seen in all ways at once: what a silence means depends on the others.
-type panorama []sight
+type panorama struct {
+	sights    []sight
+	misplaced string
+}
 
 func (all panorama) finding(s sight) cert.Finding {
 	found := cert.Finding{Topic: pathTopic, About: s.name, Text: s.text()}
@@ -256,7 +271,7 @@ func (all panorama) finding(s sight) cert.Finding {
 	case s.answered() && all.served(inside):
 		found.Level = cert.Doubtful
 		found.Hint = "the web container serves the path, so the address leads to another server, or a router answers in its place to whoever asks from inside: " +
-			"check the DNS and the port forwarding"
+			"check the DNS and the port forwarding" + all.elsewhere("; ")
 	case s.answered():
 	case s.silence() == barred, s.silence() == hungUp:
 	case s.silence() == noRoute:
@@ -268,17 +283,29 @@ func (all panorama) finding(s sight) cert.Finding {
 			"let the web server answer there, or take the AAAA record away"
 	case s.way.address.Is6() && all.served(overIPv4):
 		found.Hint = "the CA prefers IPv6 and falls back to IPv4 only when that times out: let the web server answer there, or take the AAAA record away"
+	case all.misplaced != "" && s.silence() == refused:
+		found.Hint = all.elsewhere("")
 	case all.served(inside):
 		found.Level = cert.Unknown
-		found.Hint = "the web container serves the path, and perhaps the router lets nobody inside reach its public address (no NAT hairpin): unknown from here, try it from outside"
+		found.Hint = "the web container serves the path, and perhaps the router lets nobody inside reach its public address (no NAT hairpin): unknown from here, try it from outside" +
+			all.elsewhere("; ")
 	default:
-		found.Hint = "the CA must reach port 80 from outside: look at the firewall and the port forwarding, and whether the web container is running"
+		found.Hint = "the CA must reach port 80 from outside: look at the firewall and the port forwarding, and whether the web container is running" +
+			all.elsewhere("; ")
 	}
 	return found
 }
 
+// elsewhere says after some words what to do about web containers that the CA's port does not lead to, "" where that is not known of them.
+func (all panorama) elsewhere(after string) string {
+	if all.misplaced == "" {
+		return ""
+	}
+	return after + all.misplaced + ", and the CA asks port 80 only: publish 80:80, or have what stands before it pass port 80 on"
+}
+
 func (all panorama) served(in func(way) bool) bool {
-	return slices.ContainsFunc(all, func(s sight) bool { return s.served && in(s.way) })
+	return slices.ContainsFunc(all.sights, func(s sight) bool { return s.served && in(s.way) })
 }
 
 func anyway(way) bool     { return true }

@@ -219,6 +219,43 @@ func TestEveryWayIsJudgedByTheOthers(t *testing.T) {
 	}
 }
 
+// TestPortThatTheCADoesNotAskIsNamed has a web container that the host has on another port than 80.
+func TestPortThatTheCADoesNotAskIsNamed(t *testing.T) {
+	const says = "web publishes its port 80 as 8080, and the CA asks port 80 only: publish 80:80"
+	for name, row := range map[string]struct {
+		there  any
+		inside bool
+		want   []string
+	}{
+		"nothing listens":           {closed, true, []string{"ok", "error did not answer (connection refused) | " + says}},
+		"nothing is seen to listen": {closed, false, []string{"error did not answer (connection refused) | " + says}},
+		"silence":                   {silent, true, []string{"ok", "unknown did not answer (timeout) | " + says}},
+		"another server listens":    {listen(t, http.NotFoundHandler()), true, []string{"ok", "warning answered 404 | " + says}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := house(t, nil)
+			s.SetDNS("example.test", "203.0.113.7")
+			s.issuer.dial = street{"203.0.113.7:80": row.there}.dial
+			s.issuer.config.Upstreams = func(context.Context, cert.Spec) []string { return nil }
+			if row.inside {
+				upstream := listen(t, s.files())
+				s.issuer.config.Upstreams = func(context.Context, cert.Spec) []string { return []string{upstream} }
+			} else {
+				row.want = append([]string{"unknown no web container is known | docker compose ps"}, row.want...)
+			}
+			s.issuer.config.Misplaced = func(context.Context, cert.Spec) string { return "web publishes its port 80 as 8080" }
+			want(t, about(s.issuer.Look().Examine(t.Context(), s.spec("example.test"), "example.test"), pathTopic), row.want...)
+		})
+	}
+	s := house(t, nil)
+	s.SetDNS("example.test", "203.0.113.7")
+	s.issuer.dial = street{"203.0.113.7:80": listen(t, s.files())}.dial // a load balancer passes it on
+	upstream := listen(t, s.files())
+	s.issuer.config.Upstreams = func(context.Context, cert.Spec) []string { return []string{upstream} }
+	s.issuer.config.Misplaced = func(context.Context, cert.Spec) string { return "web publishes its port 80 as 8080" }
+	want(t, about(s.issuer.Look().Examine(t.Context(), s.spec("example.test"), "example.test"), pathTopic), "ok", "ok")
+}
+
 func TestWebContainerThatServesNoHTTPIsNoFault(t *testing.T) {
 	s := house(t, nil)
 	s.SetDNS("example.test", "203.0.113.7")

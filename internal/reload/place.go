@@ -38,8 +38,11 @@ func places(self docker.Container, c found, public int) []place {
 	return nil
 }
 
-// httpsPort is where clients look for a site.
-const httpsPort = 443
+// httpsPort is where clients look for a site, httpPort where a CA does.
+const (
+	httpsPort = 443
+	httpPort  = 80
+)
 
 func endpoints(v cert.Verify) []place {
 	var out []place

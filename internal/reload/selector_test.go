@@ -182,6 +182,40 @@ func TestContainerInAnothersNetworkIsDialledThere(t *testing.T) {
 	wantClass(t, one(t, b.Look(t.Context(), []cert.Kept{keep("a.test", []cert.Bundle{v}, auto("web"))}), "a.test", "p-web-1"), cert.Current)
 }
 
+func TestPortThatTheCADoesNotAskIsSaid(t *testing.T) {
+	publish := func(ports ...string) map[string][]dockertest.Port {
+		all := map[string][]dockertest.Port{}
+		for _, p := range ports {
+			host, inside, _ := strings.Cut(p, ":")
+			all[inside+"/tcp"] = append(all[inside+"/tcp"], dockertest.Port{HostPort: host})
+		}
+		return all
+	}
+	for _, tt := range []struct {
+		first, second []string
+		want          string
+	}{
+		{[]string{"80:80"}, nil, ""},
+		{[]string{"8080:80", "443:443"}, nil, "web publishes its port 80 as 8080"},
+		{[]string{"8080:80", "80:80"}, nil, ""},
+		{[]string{"80:8080"}, nil, ""},
+		{nil, nil, ""},
+		{[]string{"8081:80"}, []string{"8082:80"}, "web publishes its port 80 as 8081, web publishes its port 80 as 8082"},
+		{[]string{"8081:80"}, []string{"80:80"}, ""},
+	} {
+		b := newBench(t)
+		b.engine.Add(dockertest.Container{Name: "p-web-1", Project: "p", Service: "web", Ports: publish(tt.first...)})
+		b.engine.Add(dockertest.Container{Name: "p-web-2", Project: "p", Service: "web", Ports: publish(tt.second...)})
+		spec := cert.Spec{Reload: cert.Reload{Targets: []cert.Target{auto("web")}}}
+		if got := b.Misplaced(t.Context(), spec); got != tt.want {
+			t.Errorf("published %q and %q: Misplaced() = %q, want %q", tt.first, tt.second, got, tt.want)
+		}
+	}
+	if got := New(Config{}).Misplaced(t.Context(), cert.Spec{}); got != "" {
+		t.Errorf("Misplaced() without an engine = %q, want none", got)
+	}
+}
+
 func TestUpstreamsAreWhereWebContainersAnswerHTTP(t *testing.T) {
 	b := newBench(t)
 	s := newSite(t, issue(t, "a.test")) // accepts connections, which is all that is asked
