@@ -123,6 +123,8 @@ func runCertificates(_ context.Context, in *invocation, flags *flag.FlagSet) err
 		err = writeJSON(in.stdout, all)
 	case len(names) > 0:
 		err = check.writeDetails(in.stdout, all)
+	case len(all) == 0 && mistakes == nil:
+		_, err = fmt.Fprintln(in.stdout, nothingAsked)
 	default:
 		err = check.writeTable(in.stdout, all, screenOf(in.stdout, in.environ))
 	}

@@ -227,7 +227,7 @@ func (c checker) conclude(in *invocation, findings []finding) error {
 	switch {
 	case text != "":
 	case nearest.leaf == nil:
-		worst, text = levelUnknown, "there is nothing to check"
+		worst, text = levelUnknown, nothingAsked
 	default:
 		count := fmt.Sprintf("%d certificates", len(findings))
 		if len(findings) == 1 {

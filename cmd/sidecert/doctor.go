@@ -15,6 +15,7 @@ import (
 
 	"github.com/sidecert/sidecert/internal/cert"
 	"github.com/sidecert/sidecert/internal/config"
+	"github.com/sidecert/sidecert/internal/renewal"
 )
 
 var doctorCommand = command{
@@ -39,12 +40,12 @@ func runDoctor(ctx context.Context, in *invocation, flags *flag.FlagSet) error {
 	if err != nil {
 		return err
 	}
-	c, notices, err := config.Parse(in.environ, in.world)
+	c, notices, mistakes := config.Parse(in.environ, in.world)
 	d := &doctor{in: in, out: in.stdout, problems: *only}
 	if isTerminal(in.stderr) {
 		d.progress = in.stderr
 	}
-	d.tell(d.configuration(notices, err)...)
+	d.tell(d.configuration(notices, mistakes)...)
 	stored := true
 	if d.parts, err = build(in, c); err != nil {
 		stored = false
@@ -56,6 +57,9 @@ func runDoctor(ctx context.Context, in *invocation, flags *flag.FlagSet) error {
 	wishes, err := d.meant(names)
 	if err != nil {
 		return err
+	}
+	if len(wishes) == 0 && mistakes == nil {
+		d.tell(cert.Finding{Level: cert.Doubtful, Topic: topicConfiguration, Text: renewal.NothingAsked, Hint: renewal.HintNothingAsked})
 	}
 	looks := []func(context.Context) []cert.Finding{
 		func(context.Context) []cert.Finding { return d.labels() },
@@ -151,8 +155,10 @@ func broken(topic, about string, err error) cert.Finding {
 	return cert.Finding{Level: cert.Bad, Topic: topic, About: about, Text: err.Error(), Hint: hintOf(err)}
 }
 
+const topicConfiguration = "configuration"
+
 func (d *doctor) configuration(notices []config.Notice, err error) (all []cert.Finding) {
-	const topic = "configuration"
+	const topic = topicConfiguration
 	var mistakes config.Mistakes
 	errors.As(err, &mistakes)
 	for _, m := range mistakes {

@@ -48,11 +48,18 @@ func runRenew(ctx context.Context, in *invocation, flags *flag.FlagSet) error {
 	if err != nil {
 		return err
 	}
+	if len(a.Certs) == 0 {
+		_, err := fmt.Fprintln(in.stdout, nothingAsked)
+		return err
+	}
 	if *dry {
 		return tellRehearsal(in.stdout, a.Certs, in.now())
 	}
 	return tell(in.stdout, a.Certs, in.now())
 }
+
+// nothingAsked is the answer of commands about certificates where there are none.
+const nothingAsked = renewal.NothingAsked + ": " + renewal.HintNothingAsked
 
 // tellRehearsal says in a line each how a dry run went.
 func tellRehearsal(w io.Writer, all []verdict, now time.Time) error {

@@ -120,6 +120,12 @@ func (m *Manager) merge(before, seen []cert.Labelled) (after []cert.Labelled, di
 	return after, differs, worth
 }
 
+// NothingAsked is said where there is nothing to keep, and HintNothingAsked how that is changed.
+const (
+	NothingAsked     = "no certificate is asked for yet"
+	HintNothingAsked = "set DOMAINS=example.org,www.example.org, or the label sidecert.domains of a web container"
+)
+
 // tellLabels warns of labels that do nothing, and, where labels are all that there could be, that there are none.
 func (m *Manager) tellLabels(doubts []cert.Doubt, works []*work) {
 	now := map[string]bool{}
@@ -134,9 +140,9 @@ func (m *Manager) tellLabels(doubts []cert.Doubt, works []*work) {
 	}
 	msg := ""
 	if m.Labels != nil && len(works) == 0 && m.unheard == nil {
-		msg = "no certificate is asked for yet"
+		msg = NothingAsked
 	}
-	m.warnOnce("nothing", msg, cert.AttrHint, "set DOMAINS=example.org,www.example.org, or the label sidecert.domains of a web container")
+	m.warnOnce("nothing", msg, cert.AttrHint, HintNothingAsked)
 	m.tellUnheard(works)
 }
 
