@@ -135,9 +135,12 @@ func NewReceivers(raw string) ([]*Receiver, error) {
 	case scheme == "http" || scheme == "https":
 		return nil, fmt.Errorf("is a bare %s:// URL; write generic+%s://…, or the service's own form, e.g. ntfy://HOST/TOPIC", scheme, scheme)
 	case scheme == "mailto":
-		return nil, errors.New("names no mail server; write smtp://USER:PASSWORD@HOST:587/?from=ADDRESS&to=ADDRESS")
+		return nil, errors.New("names no mail server; write " + mailForm)
 	case !known:
 		return nil, fmt.Errorf("begins with no service that is known here; those are %s", strings.Join(slices.Sorted(maps.Keys(services)), ", "))
+	}
+	if lack := mailLacks(scheme, u.Query()); lack != "" {
+		return nil, fmt.Errorf("%s; write %s", lack, mailForm)
 	}
 	var all []*Receiver
 	for _, one := range perPerson(scheme, u) {
@@ -152,6 +155,33 @@ func NewReceivers(raw string) ([]*Receiver, error) {
 		all = append(all, r)
 	}
 	return all, nil
+}
+
+const mailForm = "smtp://USER:PASSWORD@HOST:587/?from=ADDRESS&to=ADDRESS"
+
+// mailLacks says which address a URL for mail does not have, as the person has spelled it, since shoutrrr has another name for it; "" if
+// none, or if it is for no mail.
+func mailLacks(scheme string, query url.Values) string {
+	if scheme != "smtp" {
+		return ""
+	}
+	for _, names := range [][]string{{"from", "fromaddress"}, {"to", "toaddresses"}} {
+		lack := "has no " + names[0] + "="
+		for key, values := range query {
+			if !slices.Contains(names, strings.ToLower(key)) {
+				continue
+			}
+			if strings.Trim(strings.Join(values, ","), ", ") != "" {
+				lack = ""
+				break
+			}
+			lack = "has nothing after " + key + "="
+		}
+		if lack != "" {
+			return lack
+		}
+	}
+	return ""
 }
 
 // perPerson splits a URL for mail to several people.

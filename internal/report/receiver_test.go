@@ -300,16 +300,21 @@ func TestEveryServiceIsReadWithoutAConnectionAndSends(t *testing.T) {
 
 func TestAURLThatIsNoneSaysWhatWouldBeRight(t *testing.T) {
 	for url, want := range map[string]string{
-		canary:                                   "is no URL; write e.g. smtp://",
-		"https://hook.example/" + canary:         "is a bare https:// URL; write generic+https://…",
-		"mailto:" + canary + "@example.org":      "is no URL",
-		"mqtt://me:" + canary + "@mqtt.example/": "begins with no service that is known here; those are bark, discord,",
-		"smtp://me:" + canary + "@mail.example/": "is not complete, or wrong (fromAddress missing from config URL); see https://shoutrrr.nickfedor.com",
-		"slack://" + canary:                      "is not complete, or wrong (",
-		"smtp://mail.example/?from=a@example.org&to=b@example.org&" + canary + "=x": "is not complete, or wrong (",
-		"ntfy+https://ntfy.example/" + canary:                                       "is not complete, or wrong (ntfy:// takes no +)",
-		"telegram://" + canary + "@telegram":                                        "is not complete, or wrong (",
-		"smtp://me:%zz" + canary + "@mail.example/":                                 "is no URL",
+		canary:                                                                                      "is no URL; write e.g. smtp://",
+		"https://hook.example/" + canary:                                                            "is a bare https:// URL; write generic+https://…",
+		"mailto:" + canary + "@example.org":                                                         "is no URL",
+		"mqtt://me:" + canary + "@mqtt.example/":                                                    "begins with no service that is known here; those are bark, discord,",
+		"smtp://me:" + canary + "@mail.example/":                                                    "has no from=; write smtp://USER:PASSWORD@HOST:587/?from=ADDRESS&to=ADDRESS",
+		"smtp://me:" + canary + "@mail.example/?from=a@example.org":                                 "has no to=; write smtp://",
+		"smtp://me:" + canary + "@mail.example/?from=a@example.org&to=":                             "has nothing after to=; write smtp://",
+		"smtp://me:" + canary + "@mail.example/?fromAddress=&to=b@example.org":                      "has nothing after fromAddress=; write smtp://",
+		"smtp://me:" + canary + "@mail.example/?From=a@example.org&toAddresses=%20,":                "has nothing after toAddresses=; write smtp://",
+		"smtp://me:" + canary + "@mail.example/?fromAddress=a@example.org&To=b@example.org&auth=no": "is not complete, or wrong (",
+		"slack://" + canary:                                                                         "is not complete, or wrong (",
+		"smtp://mail.example/?from=a@example.org&to=b@example.org&" + canary + "=x":                 "is not complete, or wrong (",
+		"ntfy+https://ntfy.example/" + canary:                                                       "is not complete, or wrong (ntfy:// takes no +)",
+		"telegram://" + canary + "@telegram":                                                        "is not complete, or wrong (",
+		"smtp://me:%zz" + canary + "@mail.example/":                                                 "is no URL",
 	} {
 		err := CheckURL(url)
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
