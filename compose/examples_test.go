@@ -37,6 +37,7 @@ type listed struct {
 	Names    []string  `json:"names"`
 	Adopted  bool      `json:"adopted"`
 	KeyType  string    `json:"key_type"`
+	Version  int       `json:"version"`
 	Serial   string    `json:"serial"`
 	NotAfter time.Time `json:"not_after"`
 	Issuer   string    `json:"issuer"`

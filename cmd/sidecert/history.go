@@ -119,16 +119,20 @@ func eventText(e cert.Event, stamp func(time.Time) string) string {
 }
 
 func servedSentence(e cert.Event) string {
-	format := "whether %s serves version %d could not be seen"
+	stored := "the stored certificate" // of a journal of old, or of a target that is not there
+	if e.Version > 0 {
+		stored = fmt.Sprintf("version %d", e.Version)
+	}
+	format := "whether %s serves %s could not be seen"
 	switch e.Class {
 	case cert.Current:
-		format = "%s serves version %d"
+		format = "%s serves %s"
 	case cert.Stale:
-		format = "%s still serves an older certificate than version %d"
+		format = "%s still serves an older certificate than %s"
 	case cert.Foreign:
-		format = "%s serves another certificate than version %d"
+		format = "%s serves another certificate than %s"
 	}
-	text := fmt.Sprintf(format, e.Container, e.Version)
+	text := fmt.Sprintf(format, e.Container, stored)
 	if e.Action != "" {
 		text += ", after " + e.Action
 	}

@@ -194,7 +194,7 @@ func (l *look) missing(k cert.Kept, t cert.Target, err error, awaited bool) {
 		}
 	}
 	l.result.Next = earliest(l.result.Next, next)
-	o := cert.Outcome{Cert: k.Lineage.Name, Container: t.String(), Version: k.Lineage.Number, Class: cert.Unseen, Missing: true, Changed: isNew, Err: err}
+	o := cert.Outcome{Cert: k.Lineage.Name, Container: t.String(), Class: cert.Unseen, Missing: true, Changed: isNew, Err: err}
 	if e, ok := errors.AsType[*cert.Error](err); ok {
 		o.Hint = e.Hint
 	}

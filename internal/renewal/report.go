@@ -110,7 +110,7 @@ func (m *Manager) reportLook(ctx context.Context, look cert.Look) {
 
 func (m *Manager) logOutcome(o cert.Outcome) {
 	args := []any{cert.AttrCert, o.Cert}
-	if o.Class != cert.Stale { // which serves another one
+	if o.Class != cert.Stale && !o.Missing { // the one serves another version, the other nothing
 		args = append(args, cert.AttrVersion, o.Version)
 	}
 	args = append(args, cert.AttrContainer, o.Container, cert.AttrAction, o.Action)
