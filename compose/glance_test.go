@@ -22,7 +22,7 @@ type mailbox struct {
 	dir, port string
 }
 
-// newMailbox listens where containers find the host by "host-gateway".
+// newMailbox starts the server; it listens to containers alone.
 func newMailbox(t *testing.T) mailbox {
 	t.Helper()
 	program, err := exec.LookPath("aiosmtpd")
@@ -32,11 +32,13 @@ func newMailbox(t *testing.T) mailbox {
 		}
 		t.Skipf("no mail server (Debian: python3-aiosmtpd): %v", err)
 	}
-	gateway, err := run(t.Context(), nil, "docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}")
+	host, err := bridgeAddress()
 	if err != nil {
-		t.Fatal(err)
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skipf("the engine's bridge is not on this machine: %v", err)
 	}
-	host := strings.TrimSpace(gateway)
 	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		t.Fatal(err)
@@ -54,6 +56,21 @@ func newMailbox(t *testing.T) mailbox {
 		server.Wait()
 	})
 	return m
+}
+
+// bridgeAddress is where containers find the host by "host-gateway".
+func bridgeAddress() (string, error) {
+	bridge, err := net.InterfaceByName("docker0")
+	if err != nil {
+		return "", err
+	}
+	all, err := bridge.Addrs()
+	for _, a := range all {
+		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil {
+			return n.IP.String(), nil
+		}
+	}
+	return "", errors.Join(err, errors.New("docker0 has no IPv4 address"))
 }
 
 // mails are those that were delivered, the oldest first.

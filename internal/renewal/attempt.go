@@ -174,9 +174,12 @@ func (m *Manager) fail(w *work, err error, now time.Time) {
 		a.Err, a.Hint = ErrorText(err)
 		a.Tried = w.spec.Digest()
 		a.Next = now.Add(jitter(backoff(a.Failures, e.Kind, m.lifetime(w)), rand.Float64())).UTC()
-		w.result.Next = later(a.Next, a.NotBefore)
 		w.soon = w.again.IsZero() && m.hasFallback(w)
 		m.countFailures(e.Failed, now)
+		w.result.Next = later(a.Next, a.NotBefore)
+		if waits, err := m.lockedWaits(w, false, now); err == nil { // where the limits keep it longer
+			w.result.Next, _ = waits.Until(w.spec.Names, now)
+		}
 	}
 	m.saveAttempts(w)
 }

@@ -93,6 +93,8 @@ func (m *Manager) decide(w *work, force bool) bool {
 	}
 	w.result.Next, w.result.Held = at, held
 	own := later(w.attempts.Next, w.attempts.NotBefore)
+	failed, _ := waits.failed(w.spec.Names, now)
+	own = later(own, failed)
 	guarded, _ := waits.guard(w.spec.Names, now)
 	if own.After(now) && at.After(now) && !at.Equal(guarded) { // a hold of the CA and the guard are told elsewhere
 		m.warnOnce("waits "+w.name, "certificate waits after a failure", cert.AttrCert, w.name, cert.AttrNext, at, cert.AttrErr, held,

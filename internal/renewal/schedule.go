@@ -72,6 +72,13 @@ func limits(lifetime time.Duration) (orders, certs int) {
 	return max(3, int(3*time.Hour/lifetime)), max(4, int(21*24*time.Hour/lifetime))
 }
 
+// maxFailures is how often the validation of a name may fail within failureWindow: Let's Encrypt allows 5. A CA whose certificates live for
+// minutes is nobody's but one's own, and an hour without a try would be their end.
+func maxFailures(lifetime time.Duration) int {
+	orders, _ := limits(lifetime)
+	return max(4, orders)
+}
+
 // freeAt is when fewer than limit of the times lie within the window.
 func freeAt(times []time.Time, limit int, window time.Duration, now time.Time) time.Time {
 	recent := within(times, window, now)

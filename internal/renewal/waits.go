@@ -22,11 +22,8 @@ type Waits struct {
 	ByHand, Force bool
 }
 
-// maxFailures is how often the validation of a name may fail within failureWindow over all certificates. Let's Encrypt allows 5.
-const (
-	maxFailures   = 4
-	failureWindow = time.Hour
-)
+// failureWindow is in what time validations of a name that have failed are counted, over all certificates.
+const failureWindow = time.Hour
 
 // Until is when a certificate for names may be ordered, not after now if at once, and what holds it back until then.
 func (w Waits) Until(names []string, now time.Time) (at time.Time, held string) {
@@ -43,10 +40,7 @@ func (w Waits) Until(names []string, now time.Time) (at time.Time, held string) 
 	wait(a.NotBefore, "the CA asked to wait: "+a.Err)
 	wait(w.Hold.Next, "the CA did not answer: "+w.Hold.Err)
 	wait(w.Hold.NotBefore, "the CA asked all to wait: "+w.Hold.Err)
-	for _, name := range names {
-		wait(freeAt(w.Failures[name], maxFailures, failureWindow, now),
-			fmt.Sprintf("the validation of %s has failed %d times within an hour", name, maxFailures))
-	}
+	wait(w.failed(names, now))
 	if !w.Force {
 		wait(w.guard(names, now))
 		wait(freeAt(w.Guard.Orders[w.CA.ID()], accountOrders, accountWindow, now), fmt.Sprintf("%d orders were made at this CA in 3 hours", accountOrders))
@@ -57,6 +51,17 @@ func (w Waits) Until(names []string, now time.Time) (at time.Time, held string) 
 func (w Waits) guard(names []string, now time.Time) (time.Time, string) {
 	set := setOf(names)
 	return guard(w.Guard.Ordered[set], w.Guard.Issued[set], w.Lifetime, now)
+}
+
+// failed is when each of the names may fail once more, and which of them has failed too often.
+func (w Waits) failed(names []string, now time.Time) (at time.Time, held string) {
+	limit := maxFailures(w.Lifetime)
+	for _, name := range names {
+		if free := freeAt(w.Failures[name], limit, failureWindow, now); free.After(now) && free.After(at) {
+			at, held = free, fmt.Sprintf("the validation of %s has failed %d times within an hour", name, limit)
+		}
+	}
+	return at, held
 }
 
 // Left is what may still be had of a set of names, as far as our own books know: the CA counts what others did too.
@@ -76,10 +81,10 @@ func (w Waits) Left(names []string, now time.Time) Left {
 	left := Left{
 		Orders:       orders - len(within(w.Guard.Ordered[set], orderWindow, now)),
 		Certificates: certs - len(within(w.Guard.Issued[set], issueWindow, now)),
-		Failures:     maxFailures,
+		Failures:     maxFailures(w.Lifetime),
 	}
 	for _, name := range names {
-		left.Failures = min(left.Failures, maxFailures-len(within(w.Failures[name], failureWindow, now)))
+		left.Failures = min(left.Failures, maxFailures(w.Lifetime)-len(within(w.Failures[name], failureWindow, now)))
 	}
 	return Left{max(left.Orders, 0), max(left.Certificates, 0), max(left.Failures, 0)}
 }
