@@ -96,18 +96,6 @@ func (m mailbox) mails() (all []*mail.Message, err error) {
 	return all, err
 }
 
-func (m mailbox) await(p *project, n int) []*mail.Message {
-	p.t.Helper()
-	var all []*mail.Message
-	p.eventually(60*time.Second, func() (err error) {
-		if all, err = m.mails(); err == nil && len(all) < n {
-			err = fmt.Errorf("%d mails, want %d", len(all), n)
-		}
-		return err
-	})
-	return all
-}
-
 // page is what sidecert shows on a path of its own.
 func (p *project) page(path string) (string, error) {
 	addr, err := p.address("sidecert", "9180")
@@ -138,82 +126,130 @@ func (p *project) awaitPage(path, expression string, wanted bool) {
 // TestFailingRenewalIsSeenAndHeard takes the challenge path away from the demo's nginx until a renewal fails, and puts it back.
 func TestFailingRenewalIsSeenAndHeard(t *testing.T) {
 	t.Parallel()
+	for try := range 4 {
+		spoilt := false
+		t.Run(fmt.Sprint("try ", try), func(t *testing.T) { failingRenewal(t, &spoilt) })
+		if t.Failed() || !spoilt {
+			return
+		}
+	}
+	t.Error("the CA never refused for long enough")
+}
+
+// failingRenewal is one try. It is spoilt where Pebble takes a validation of before for one of now, as it does with one of a hundred even if
+// it is told not to, so that the renewal that was to fail does not.
+func failingRenewal(t *testing.T, spoilt *bool) {
+	const (
+		site   = "demo.example.test"
+		red    = `<header class="failing">(?s:.*)<details class="failing" open>`
+		metric = `(?m)^sidecert_certificate_consecutive_failures\{cert="demo.example.test"\} [1-9]`
+		warn   = `(?m)level=WARN msg="renewal failed" cert=demo\.example\.test attempt=1 next=\S+ not_after=\S+ err="authorization demo\.example\.test: .* 404 .*" hint="seen from here: http://demo\.example\.test/\.well-known/acme-challenge/.*: serve this path .*"$`
+	)
 	box := newMailbox(t)
-	p := newProject(t, "demo.example.test", "demo.yaml", "testdata/glance.yaml")
+	p := newProject(t, site, "demo.yaml", "testdata/glance.yaml")
 	p.environ = append(p.environ, "SMTP_PORT="+box.port)
 	p.compose("up", "--detach")
 	p.awaitCertificate(60 * time.Second)
-	check := func() (string, int) {
+	version := func() int { return p.certificates()[site].Version }
+	refused := func() {
+		t.Helper()
+		if version() > 1 {
+			*spoilt = true
+			t.Skip("Pebble did not validate")
+		}
+	}
+	check := func(want ...int) error {
 		out, err := run(p.t.Context(), p.environ, p.command("exec", "-T", "sidecert", "sidecert", "check")...)
+		status := 0
 		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-			return out, exit.ExitCode()
-		} else if err != nil {
+			status, err = exit.ExitCode(), nil
+		}
+		if err == nil && !slices.Contains(want, status) {
+			err = fmt.Errorf("check: exit status %d, want one of %v: %s", status, want, out)
+		}
+		return err
+	}
+	inWeb := func(script string) {
+		t.Helper()
+		if _, err := p.docker("exec", p.mustInspect("web").ID, "sh", "-euc", script); err != nil {
 			t.Fatal(err)
 		}
-		return out, 0
 	}
-	const (
-		red    = `<header class="failing">[^§]*<details class="failing" open>`
-		metric = `(?m)^sidecert_certificate_consecutive_failures\{cert="demo.example.test"\} [1-9]`
-		warn   = `(?m)level=WARN msg="renewal failed" cert=demo\.example\.test attempt=1 next=\S+ not_after=\S+ err=".*demo\.example\.test.*(404|301).*" hint=".*demo\.example\.test.*acme-challenge.*"$`
-	)
+	heard := func(n int) []*mail.Message {
+		t.Helper()
+		var all []*mail.Message
+		p.eventually(90*time.Second, func() (err error) {
+			if all, err = box.mails(); err == nil && len(all) < n {
+				refused()
+				err = fmt.Errorf("%d mails, want %d", len(all), n)
+			}
+			return err
+		})
+		return all
+	}
 	p.awaitPage("/", `The certificate is well`, true)
 	p.awaitPage("/", red, false)
 	p.awaitPage("/metrics", metric, false)
-	if out, status := check(); status != 0 {
-		t.Errorf("check: exit status %d, %s", status, out)
+	if err := check(0); err != nil {
+		t.Error(err)
 	}
 
-	web := p.mustInspect("web").ID
-	inWeb := func(script string) {
-		t.Helper()
-		if _, err := p.docker("exec", web, "sh", "-euc", script); err != nil {
-			t.Fatal(err)
-		}
-	}
 	inWeb("cp /etc/nginx/conf.d/default.conf /root/; sed -i /acme-challenge.conf/d /etc/nginx/conf.d/default.conf; nginx -s reload")
-	told := box.await(p, 1)
-	p.awaitLog("sidecert", `msg="renewal failed"`)
+	told := heard(1)
+	p.awaitPage("/", red, true)
+	p.awaitPage("/metrics", metric, true)
 	if log := p.logs("sidecert"); !regexp.MustCompile(warn).MatchString(log) {
 		t.Errorf("the log has nothing like %s:\n%s", warn, log)
 	}
-	p.awaitPage("/", red, true)
-	p.awaitPage("/metrics", metric, true)
-	p.eventually(60*time.Second, func() error { // as long as there is time to try again, a failed attempt is no matter for a pager
-		if out, status := check(); status != 1 && status != 2 || !strings.Contains(out, ": demo.example.test: ") {
-			return fmt.Errorf("check: exit status %d, %s", status, out)
-		}
-		return nil
+	p.eventually(60*time.Second, func() error { // while there is time to try again a failure is nothing for a pager
+		refused()
+		return check(1, 2)
 	})
+	refused()
 
 	inWeb("cp /root/default.conf /etc/nginx/conf.d/; nginx -s reload")
-	failed := p.certificates()["demo.example.test"].Version
-	p.sidecert("renew", "demo.example.test")
-	box.await(p, 2)
+	p.eventually(30*time.Second, func() error { // an attempt of before may be under way
+		if _, err := run(t.Context(), p.environ, p.command("exec", "-T", "sidecert", "sidecert", "renew", site)...); err != nil && version() < 2 {
+			return err
+		}
+		return nil
+	})
+	p.eventually(30*time.Second, func() error {
+		if all, err := box.mails(); err != nil || len(all) < 2 {
+			return fmt.Errorf("%d mails, want 2: %v", len(all), err)
+		}
+		return nil
+	})
 	p.awaitPage("/", red, false)
 	p.awaitPage("/metrics", metric, false)
-	if out, status := check(); status != 0 {
-		t.Errorf("check: exit status %d after the cause is gone, %s", status, out)
+	if err := check(0); err != nil {
+		t.Errorf("after the cause is gone: %v", err)
 	}
-	p.eventually(90*time.Second, func() error { // the next renewals are no news
-		if v := p.certificates()["demo.example.test"].Version; v < failed+2 {
-			return fmt.Errorf("version %d after %d", v, failed)
+	p.eventually(90*time.Second, func() error { // the next renewal is no news
+		if v := version(); v < 3 {
+			return fmt.Errorf("version %d", v)
 		}
 		return nil
 	})
 
-	var subjects []string
 	all, err := box.mails()
 	if err != nil {
 		t.Fatal(err)
 	}
+	var subjects []string
 	for _, m := range all {
 		subjects = append(subjects, m.Header.Get("Subject"))
 	}
 	if want := []string{"sidecert: demo.example.test is not renewed", "sidecert: well again: demo.example.test"}; !slices.Equal(subjects, want) {
 		t.Errorf("the mailbox has %q, want %q", subjects, want)
 	}
-	if text, err := io.ReadAll(told[0].Body); err != nil || !strings.Contains(string(text), "What to do: ") || !strings.Contains(string(text), "demo.example.test") {
-		t.Errorf("the mail does not say what to do (%v):\n%s", err, text)
+	text, err := io.ReadAll(told[0].Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, words := range []string{"demo.example.test is not renewed, since ", "Why: authorization demo.example.test: ", "What to do: "} {
+		if !strings.Contains(string(text), words) {
+			t.Errorf("the mail does not say %q:\n%s", words, text)
+		}
 	}
 }
