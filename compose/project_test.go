@@ -34,17 +34,24 @@ func composeCommand() []string {
 	return []string{"docker", "compose"}
 }
 
-// requireDocker skips a test where there is no engine or no compose; in CI, or with SIDECERT_REQUIRE_DOCKER=1, that is a failure.
+// requireDocker skips a test where there is no engine or no compose.
 func requireDocker(t *testing.T) {
 	t.Helper()
 	for _, command := range [][]string{{"docker", "version"}, append(composeCommand(), "version")} {
-		if _, err := run(t.Context(), nil, command...); err != nil {
-			give := t.Skipf
-			if os.Getenv("CI") == "true" || os.Getenv("SIDECERT_REQUIRE_DOCKER") == "1" {
-				give = t.Fatalf
-			}
-			give("%v", err)
-		}
+		_, err := run(t.Context(), nil, command...)
+		require(t, err)
+	}
+}
+
+// require skips a test for which something is missing on this machine; in CI, or with SIDECERT_REQUIRE_DOCKER=1, that is a failure.
+func require(t *testing.T, err error) {
+	t.Helper()
+	switch {
+	case err == nil:
+	case os.Getenv("CI") == "true" || os.Getenv("SIDECERT_REQUIRE_DOCKER") == "1":
+		t.Fatal(err)
+	default:
+		t.Skip(err)
 	}
 }
 
