@@ -19,6 +19,7 @@ var hardened, copies sync.Map
 
 // In CI a compose file of ours that no test has run checkHardening on fails all of them.
 func TestMain(m *testing.M) {
+	flag.Set("test.parallel", "4") // they wait for containers more than they work; the flag given goes before
 	flag.Parse()
 	status := m.Run()
 	whole := flag.Lookup("test.run").Value.String() == "" && flag.Lookup("test.skip").Value.String() == ""
