@@ -73,8 +73,8 @@ func (m *Manager) challengeServed(ctx context.Context, w *work) bool {
 		w.result.Err, w.result.Held, w.result.Next = err, "the challenge path is not served", m.holdForPreflight(w)
 		return false
 	}
-	text, hint := ErrorText(err)
-	m.Log.Warn("challenge path not served, ordering all the same", cert.AttrCert, w.name, cert.AttrErr, text, cert.AttrHint, hint)
+	text, _ := ErrorText(err) // what to do stands in the next line if the CA refuses it too
+	m.Log.Warn("challenge path not served, ordering all the same", cert.AttrCert, w.name, cert.AttrErr, text)
 	return true
 }
 
