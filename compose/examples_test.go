@@ -393,7 +393,7 @@ func TestMonitoringPluginSpeaksForTheProject(t *testing.T) {
 	p.awaitCertificate(60 * time.Second)
 	p.sidecert("renew") // returns when it is known to be served
 	checkHardening(t, p)
-	p.checkPlugin(0, `^SIDECERT OK: 1 certificates?, .*`+domain+` in 89 days \| '`+domain+`'=(89\.\d|90\.0);20\.0;7\.0$`)
+	p.checkPlugin(0, `^SIDECERT OK: 1 certificates?, .*`+domain+` in 89 days \| '`+domain+`'=(89\.\d|90);20:;7:$`)
 	p.checkPlugin(3, `^SIDECERT UNKNOWN: .*absent\.example\.test`, "absent.example.test")
 	p.checkPlugin(2, `^SIDECERT CRITICAL: .*web:443`, "web:443") // no usual root signed it
 	p.compose("stop", "web")

@@ -245,7 +245,7 @@ func describeNext(s *store.Store, row *listed, spec cert.Spec, l cert.Lineage, n
 		why = cert.Why(row.Revoked)
 	}
 	if why == "" {
-		row.Next, row.Why = cert.DueAt(l.Leaf(), spec.RenewBefore), "it will have come so far in its lifetime"
+		row.Next, row.Why = cert.DueAt(l.Leaf(), spec.RenewBefore), "it is due then by its lifetime"
 		if due := cert.Due(l.Leaf(), spec.RenewBefore, by); !due.Equal(row.Next) {
 			row.Next, row.Why = due.UTC().Truncate(time.Second), "its CA suggests that time"
 		}

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -52,6 +54,8 @@ type finding struct {
 	// text is empty of what is well.
 	text string
 	leaf *x509.Certificate
+	// warning and critical are how long before the leaf's expiry it ails.
+	warning, critical time.Duration
 }
 
 // checker has what all findings need.
@@ -138,6 +142,9 @@ func (c checker) row(row listed) finding {
 	if row.Failure != nil && f.level > levelOK {
 		f.text += fmt.Sprintf(", failed %s: %s", times(row.Failure.Attempts), row.Failure.Err)
 	}
+	if row.Failure == nil && row.Held != "" && row.Revoked == "" && f.level > levelOK {
+		f.text += ", held: " + row.Held
+	}
 	if row.Unserved != "" {
 		f.level, f.text = max(f.level, levelWarning), strings.TrimPrefix(f.text+", not served: "+row.Unserved, ", ")
 	}
@@ -153,6 +160,7 @@ func (c checker) row(row listed) finding {
 // judge looks at how near its expiry a certificate is.
 func (c checker) judge(name string, leaf *x509.Certificate, renewBefore time.Duration) finding {
 	f := finding{name: name, leaf: leaf, level: level(cert.Ailing(leaf, renewBefore, c.warning, c.critical, c.now))}
+	f.warning, f.critical = cert.Thresholds(leaf, renewBefore, c.warning, c.critical)
 	switch left := leaf.NotAfter.Sub(c.now); {
 	case left <= 0:
 		f.text = "expired " + span(-left) + " ago"
@@ -218,7 +226,8 @@ func (c checker) conclude(in *invocation, findings []finding) error {
 		if f.leaf == nil {
 			continue
 		}
-		data = append(data, fmt.Sprintf("'%s'=%.1f;%.1f;%.1f", plain(f.name), days(f.leaf.NotAfter.Sub(c.now)), days(c.warning), days(c.critical)))
+		// "10:" means "< 10 (outside {10 .. ∞})". Monitoring Plugins Guidelines, threshold format
+		data = append(data, fmt.Sprintf("'%s'=%s;%s:;%s:", plain(f.name), days(f.leaf.NotAfter.Sub(c.now)), days(f.warning), days(f.critical)))
 		if nearest.leaf == nil || f.leaf.NotAfter.Before(nearest.leaf.NotAfter) {
 			nearest = f
 		}
@@ -251,4 +260,11 @@ func plain(name string) string {
 	return strings.NewReplacer("|", "/", "'", "", "=", "-").Replace(oneLine(name))
 }
 
-func days(d time.Duration) float64 { return d.Hours() / 24 }
+// days are written with one place after the point, and with four where there are few: 9 s.
+func days(d time.Duration) string {
+	places := 10.0
+	if d.Abs() < 48*time.Hour {
+		places = 1e4
+	}
+	return strconv.FormatFloat(math.Round(d.Hours()/24*places)/places+0, 'f', -1, 64)
+}

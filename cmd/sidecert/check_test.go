@@ -60,3 +60,13 @@ func TestCheckIsOneLineWhateverIsServed(t *testing.T) {
 		t.Errorf("status %d and %q, want one line that is CRITICAL", status, out.String())
 	}
 }
+
+func TestDaysOfPerformanceDataAreShort(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		90 * 24 * time.Hour: "90", 89*24*time.Hour + 22*time.Hour: "89.9", 42 * time.Second: "0.0005", -time.Second: "0", -26 * time.Hour: "-1.0833",
+	} {
+		if got := days(d); got != want {
+			t.Errorf("%v is %s days, want %s", d, got, want)
+		}
+	}
+}

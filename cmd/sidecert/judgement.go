@@ -30,6 +30,9 @@ func (c checker) judgement(r listed) judgement {
 		}
 		return judgement{report.Failing, state, "Of what is stored: " + r.Revoked + ", and nothing has taken its place yet.", ""}
 	case r.Stored && !c.now.Before(r.NotAfter):
+		if r.Held != "" {
+			return judgement{report.Failing, "EXPIRED, held: " + r.Held, "It has expired, and its successor waits: " + r.Held + ".", ""}
+		}
 		return judgement{report.Failing, "EXPIRED", "It has expired.", ""}
 	case r.Held != "":
 		level := report.Doubtful

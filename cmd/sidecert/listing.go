@@ -55,15 +55,19 @@ func (c checker) leftText(r listed, s screen) string {
 		return "-"
 	}
 	left := r.NotAfter.Sub(c.now)
+	text := span(left)
+	if left <= 0 {
+		text = "expired"
+	}
 	if !s.terminal {
-		return span(left)
+		return text
 	}
 	const length = 8
 	full := 0
 	if life := r.NotAfter.Sub(r.NotBefore); life > 0 && left > 0 {
 		full = min(length, int((length*left+life-1)/life)) // rounded up: only what has expired has none
 	}
-	return strings.Repeat("█", full) + strings.Repeat("░", length-full) + " " + span(left)
+	return strings.Repeat("█", full) + strings.Repeat("░", length-full) + " " + text
 }
 
 func (c checker) nextText(r listed) string {

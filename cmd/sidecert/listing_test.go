@@ -43,7 +43,7 @@ func TestTableHasProblemsFirstAndFitsTheScreen(t *testing.T) {
 	}{
 		{"a pipe", screen{}, `
 NAME           NAMES                            KEY     EXPIRES     LEFT     SERVED   NEXT RENEWAL  STATE
-gone.example   gone.example                     ec-256  2026-11-27  no time  foreign  now           EXPIRED
+gone.example   gone.example                     ec-256  2026-11-27  expired  foreign  now           EXPIRED
 shop.example   shop.example                     ec-256  2026-12-10  12 days  current  in 5 h        failed 3 times: shop.example: 404: http://shop.example/.wel…
 lost.example   lost.example                     ec-256  2027-01-26  59 days  -        -             not configured, not renewed
 new.example    new.example                      -       -           -        -        now           placeholder, certificate to come
@@ -52,7 +52,7 @@ young.example  young.example,www.young.example  ec-256  2027-02-25  89 days  cur
 `},
 		{"a wide terminal", screen{terminal: true, columns: 160}, `
 NAME           NAMES                            KEY     EXPIRES     LEFT              SERVED   NEXT RENEWAL  STATE
-gone.example   gone.example                     ec-256  2026-11-27  ░░░░░░░░ no time  foreign  now           EXPIRED
+gone.example   gone.example                     ec-256  2026-11-27  ░░░░░░░░ expired  foreign  now           EXPIRED
 shop.example   shop.example                     ec-256  2026-12-10  ██░░░░░░ 12 days  current  in 5 h        failed 3 times: shop.example: 404: http://shop.exa…
 lost.example   lost.example                     ec-256  2027-01-26  ██████░░ 59 days  -        -             not configured, not renewed
 new.example    new.example                      -       -           -                 -        now           placeholder, certificate to come
@@ -62,7 +62,7 @@ young.example  young.example,www.young.example  ec-256  2027-02-25  ████
 ` + "`sidecert certificates NAME` says all of it.\n"},
 		{"a narrow terminal", screen{terminal: true, columns: 80}, `
 NAME           LEFT              SERVED   NEXT RENEWAL  STATE
-gone.example   ░░░░░░░░ no time  foreign  now           EXPIRED
+gone.example   ░░░░░░░░ expired  foreign  now           EXPIRED
 shop.example   ██░░░░░░ 12 days  current  in 5 h        failed 3 times: shop.ex…
 lost.example   ██████░░ 59 days  -        -             not configured, not ren…
 new.example    -                 -        now           placeholder, certificat…

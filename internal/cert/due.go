@@ -81,15 +81,21 @@ func Differs(s Spec, l Lineage) Why {
 	return ""
 }
 
-// Ailing is how near its expiry a certificate is: 0 when healthy, 1 within warning of it, 2 within critical or expired. Both are at
-// most 2/3 and 1/3 of what is left at DueAt, so that a certificate that is renewed in time is never found ailing.
+// Ailing is how near its expiry a certificate is: 0 when healthy, 1 within warning of it, 2 within critical or expired, as Thresholds has them.
 func Ailing(leaf *x509.Certificate, renewBefore, warning, critical time.Duration, now time.Time) int {
-	atDue := leaf.NotAfter.Sub(DueAt(leaf, renewBefore))
+	warning, critical = Thresholds(leaf, renewBefore, warning, critical)
 	switch left := leaf.NotAfter.Sub(now); {
-	case left <= min(critical, atDue/3):
+	case left <= critical:
 		return 2
-	case left <= min(warning, atDue*2/3):
+	case left <= warning:
 		return 1
 	}
 	return 0
+}
+
+// Thresholds are how long before its expiry a certificate is ailing: as wanted, at most 2/3 and 1/3 of what is left at DueAt, so that one
+// that is renewed in time is never found ailing.
+func Thresholds(leaf *x509.Certificate, renewBefore, warning, critical time.Duration) (atWarning, atCritical time.Duration) {
+	atDue := leaf.NotAfter.Sub(DueAt(leaf, renewBefore))
+	return min(warning, atDue*2/3), min(critical, atDue/3)
 }
