@@ -133,7 +133,7 @@ func failingRenewal(t *testing.T, spoilt *bool) {
 		site   = "demo.example.test"
 		red    = `<header class="failing">(?s:.*)<details class="failing" open>`
 		metric = `(?m)^sidecert_certificate_consecutive_failures\{cert="demo.example.test"\} [1-9]`
-		warn   = `(?m)level=WARN msg="renewal failed" cert=demo\.example\.test attempt=1 next=\S+ not_after=\S+ err="authorization demo\.example\.test: .* 404 .*" hint="seen from here: http://demo\.example\.test/\.well-known/acme-challenge/.*: serve this path .*"$`
+		warn   = `(?m)level=WARN msg="renewal failed" cert=demo\.example\.test attempt=1 next=\S+ not_after=\S+ err="authorization demo\.example\.test: .* 404 .*" hint="serve this path .*; seen from here: http://demo\.example\.test/\.well-known/acme-challenge/.*"$`
 	)
 	box := newMailbox(t)
 	p := newProject(t, site, "demo.yaml", "testdata/glance.yaml")

@@ -47,8 +47,8 @@ var causes = map[string][]string{
 	"unauthorized": {pathTopic}, "incorrectresponse": {pathTopic},
 }
 
-// diagnosis is what to do about a failure, with what decides it first. A cause that is seen from here stands in the place of the advice that
-// goes with the CA's words and says less, and nothing comes after it that is not known.
+// diagnosis is what to do about a failure, with what decides it first. A cause that is seen from here gives the advice in the place of the CA's
+// words, with which goes less, and nothing comes after it that is not known.
 func diagnosis(failed *cert.Error, findings []cert.Finding) string {
 	possible := causes[problemType(failed)]
 	answered := !slices.Contains(possible, dnsTopic) && slices.Contains(possible, pathTopic)
@@ -61,7 +61,7 @@ func diagnosis(failed *cert.Error, findings []cert.Finding) string {
 	}
 	slices.SortStableFunc(findings, func(a, b cert.Finding) int { return cmp.Compare(rank(b), rank(a)) })
 	if len(findings) > 0 && rank(findings[0]) > int(cert.Bad) {
-		return seenFromHere(slices.DeleteFunc(findings, func(f cert.Finding) bool { return f.Level == cert.Unknown }))
+		return remedy(slices.DeleteFunc(findings, func(f cert.Finding) bool { return f.Level == cert.Unknown }))
 	}
 	seen, works := seenFromHere(findings), pathWorks(findings)
 	switch {
@@ -103,22 +103,38 @@ func blamed(spec cert.Spec, failed *cert.Error) []string {
 	return names[:min(len(names), maxExplained)]
 }
 
-// seenFromHere tells all but what is as it should be, and what to do about several of them once.
+// seenFromHere tells all but what is as it should be.
 func seenFromHere(findings []cert.Finding) string {
-	var parts []string
+	if seen := told(findings); len(seen) > 0 {
+		return clean("seen from here: "+strings.Join(seen, "; "), maxExplanation)
+	}
+	return ""
+}
+
+// remedy is what to do about the first of the findings, and then what is seen from here.
+func remedy(findings []cert.Finding) string {
+	seen := told(findings)
+	if hint := findings[0].Hint; hint != "" {
+		seen[0] = findings[0].Text
+		return clean(hint+"; seen from here: "+strings.Join(seen, "; "), maxExplanation)
+	}
+	return seenFromHere(findings)
+}
+
+// told are findings in words. What is to be done about several of them is said once, and of one name it is then the same over another way,
+// which is not said.
+func told(findings []cert.Finding) (words []string) {
 	said := map[string]bool{}
 	for _, f := range findings {
 		switch {
-		case f.Level == cert.Fine:
-		case said[f.Hint]: // the same over another way
-			parts = append(parts, f.Text)
+		case f.Level == cert.Fine, said[f.About+" "+f.Hint]:
+			continue
+		case said[f.Hint]:
+			words = append(words, f.Text)
 		default:
-			parts = append(parts, f.Text+": "+f.Hint)
-			said[f.Hint] = true
+			words = append(words, f.Text+": "+f.Hint)
 		}
+		said[f.Hint], said[f.About+" "+f.Hint] = true, true
 	}
-	if len(parts) == 0 {
-		return ""
-	}
-	return clean("seen from here: "+strings.Join(parts, "; "), maxExplanation)
+	return words
 }

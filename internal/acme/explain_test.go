@@ -119,8 +119,8 @@ func TestExplanationIsBounded(t *testing.T) {
 	req, _ := s.request(names...)
 	_, err := s.issuer.Obtain(t.Context(), req)
 	e := failed(t, err)
-	if n := len(e.Hint); !strings.HasPrefix(e.Hint, "seen from here: ") || n > maxExplanation {
-		t.Errorf("the hint has %d bytes (%q), want what is seen from here in at most %d", n, e.Hint, maxExplanation)
+	if n := len(e.Hint); strings.Count(e.Hint, " did not answer") != 3 || n > maxExplanation {
+		t.Errorf("the hint has %d bytes (%q), want what is seen from here of three names in at most %d", n, e.Hint, maxExplanation)
 	}
 	if len(e.Failed) != 6 {
 		t.Errorf("%d names failed, want all six still named", len(e.Failed))
@@ -143,13 +143,13 @@ func TestWhatDecidesIsSaidFirst(t *testing.T) {
 		findings []cert.Finding
 		want     string
 	}{
-		{"unauthorized", []cert.Finding{path(cert.Fine), path(cert.Bad), dns(cert.Bad), caa(cert.Unknown)}, "seen from here: path: serve it"},
+		{"unauthorized", []cert.Finding{path(cert.Fine), path(cert.Bad), dns(cert.Bad), caa(cert.Unknown)}, "serve it; seen from here: path"},
 		{"incorrectResponse", []cert.Finding{path(cert.Unknown), dns(cert.Unknown), caa(cert.Bad)}, general + "; seen from here: caa: allow it; path: serve it"},
 		{"unauthorized", []cert.Finding{path(cert.Fine), dns(cert.Bad)}, "from here the challenge path works: the CA sees something else (firewall, AAAA, geo-blocking)"},
-		{"dns", []cert.Finding{path(cert.Bad), dns(cert.Bad), caa(cert.Bad)}, "seen from here: dns: add it; path: serve it; caa: allow it"},
+		{"dns", []cert.Finding{path(cert.Bad), dns(cert.Bad), caa(cert.Bad)}, "add it; seen from here: dns; path: serve it; caa: allow it"},
 		{"dns", []cert.Finding{path(cert.Fine), dns(cert.Fine)}, general + "; from here the challenge path works: the CA sees something else (firewall, AAAA, geo-blocking)"},
-		{"connection", []cert.Finding{path(cert.Unknown), dns(cert.Doubtful), caa(cert.Bad)}, "seen from here: dns: add it; caa: allow it"},
-		{"caa", []cert.Finding{path(cert.Bad), dns(cert.Unknown), caa(cert.Bad)}, "seen from here: caa: allow it; path: serve it"},
+		{"connection", []cert.Finding{path(cert.Unknown), dns(cert.Doubtful), caa(cert.Bad)}, "add it; seen from here: dns; caa: allow it"},
+		{"caa", []cert.Finding{path(cert.Bad), dns(cert.Unknown), caa(cert.Bad)}, "allow it; seen from here: caa; path: serve it"},
 		{"tls", nil, general},
 	} {
 		failed := &cert.Error{Hint: general, Err: &xacme.Error{ProblemType: "urn:ietf:params:acme:error:" + row.kind}}

@@ -62,7 +62,7 @@ func TestWrongContentIsExplained(t *testing.T) {
 	req.Spec.Webroot = t.TempDir() // not the one that is served
 	_, err := s.issuer.Obtain(context.Background(), req)
 	e := failed(t, err)
-	if !strings.HasPrefix(e.Hint, "seen from here: http://example.test/.well-known/acme-challenge/…") || !strings.Contains(e.Hint, "mount the webroot volume in the web container too") {
+	if !strings.HasPrefix(e.Hint, "mount the webroot volume in the web container too") || !strings.Contains(e.Hint, "; seen from here: http://example.test/.well-known/acme-challenge/…") {
 		t.Errorf("hint %q, want what is seen from here, and what to do", e.Hint)
 	}
 }

@@ -132,7 +132,12 @@ func (l Ledger) tell(now time.Time, rounds ...round) (messages []Message) {
 		for _, key := range slices.Sorted(maps.Keys(l.Told)) {
 			if t := l.Told[key]; r.wanted(t) {
 				keys = append(keys, key)
-				if left := t.Until.Sub(now); left > 0 {
+				left := t.Until.Sub(now)
+				if left <= 0 && !t.Until.IsZero() { // it has expired: nobody is to wait for that for half a day, and for its end not longer than it had to live
+					left = t.Until.Sub(t.At)
+					r.apart = min(r.apart, gather)
+				}
+				if left > 0 {
 					r.apart = min(r.apart, left/time.Duration(r.part))
 				}
 			}
@@ -193,19 +198,26 @@ func (l Ledger) update(n cert.News, now time.Time) map[string]Told {
 	return told
 }
 
-// maxNames and maxWords bound what is kept of one condition, and maxMany those that are kept so: a thousand must fit in a file.
+// maxNames and maxWords bound what is kept of one condition, maxFew those of which all words are kept, and maxMany those of which enough are: a
+// thousand must fit in a file.
 const (
 	maxNames = 3
 	maxWords = 160
+	maxFew   = 20
 	maxMany  = 300
 )
 
 func shortened(c cert.Condition, of int) cert.Condition {
-	if of > maxMany {
-		c.Names, c.Err, c.Hint = nil, cut(c.Err, maxWords/4), ""
+	words := maxWords
+	switch {
+	case of <= maxFew:
+		words *= 4
+	case of > maxMany:
+		words /= 4
+		c.Names, c.Hint = nil, ""
 	}
 	c.Names = c.Names[:min(len(c.Names), maxNames)]
-	c.Err, c.Hint = cut(c.Err, maxWords), cut(c.Hint, maxWords)
+	c.Err, c.Hint = cut(c.Err, words), cut(c.Hint, words)
 	return c
 }
 

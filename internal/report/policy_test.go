@@ -73,6 +73,11 @@ func TestEachThingIsToldWhenAPersonWantsToHearOfIt(t *testing.T) {
 	}
 	first := failing("a", 10*m)
 	first.Until = time.Time{}
+	brief := func(name string, until time.Duration) cert.Condition {
+		c := failing(name, m)
+		c.Until = begin.Add(until)
+		return c
+	}
 	near := failing("a", m)
 	near.Until = begin.Add(12 * h)
 	for _, test := range []struct {
@@ -91,6 +96,9 @@ func TestEachThingIsToldWhenAPersonWantsToHearOfIt(t *testing.T) {
 		{"a CA that is away for long", always, 3 * h, []look{stands(0, failing("a", m))}, []string{"1.0 sidecert: a is not renewed"}},
 		{"a first certificate that does not come", always, oneDay, []look{stands(0, first)}, []string{"0.0 sidecert: a gets no certificate"}},
 		{"little time is left", always, h, []look{stands(0, near)}, []string{"0.6 sidecert: a is not renewed"}},
+		{"short lives that end one after the other", always, 50 * m, []look{stands(0, brief("a", 20*m)), stands(3 * m), stands(10*m, brief("b", 30*m), brief("c", 40*m)), stands(35*m, brief("c", 40*m)), stands(45 * m)},
+			[]string{"0.0 sidecert: a is not renewed", "0.1 sidecert: well again: a", "0.2 sidecert: b is not renewed", "0.2 sidecert: c is not renewed",
+				"0.5 sidecert: still: b is not renewed", "0.6 sidecert: well again: b", "0.7 sidecert: still: c is not renewed"}},
 		{"nobody mends it for a month", always, 60 * oneDay, []look{stands(0, failing("a", oneDay))}, []string{
 			"0.0 sidecert: a is not renewed", "240.0 sidecert: still: a is not renewed", "360.0 sidecert: still: a is not renewed",
 			"480.0 sidecert: still: a is not renewed", "540.0 sidecert: still: a is not renewed", "552.0 sidecert: still: a is not renewed", "576.0 sidecert: still: a is not renewed",

@@ -19,7 +19,7 @@ func healthy(name string, age time.Duration, others ...string) Certificate {
 	return Certificate{
 		Name: name, Names: append([]string{name}, others...), State: "It is well.", Kept: true, Stored: true, KeyType: "ec-256",
 		Issuer: "CN=E7,O=Let's Encrypt,C=US", Version: 4, NotBefore: issued, NotAfter: issued.Add(90 * day24), Due: due, Next: due,
-		Why: "it will have come so far in its lifetime", Path: "/etc/letsencrypt/live/" + name, Told: true,
+		Why: "it is due then by its lifetime", Path: "/etc/letsencrypt/live/" + name, Told: true,
 		Served: []Served{{Container: "shop-web-1", Class: cert.Current, Seen: noon.Add(-20 * time.Second), Action: "HUP", Told: issued.Add(time.Hour)}},
 	}
 }
