@@ -182,7 +182,7 @@ func (l *look) unreachable(err error, hint string) {
 // missing notes a target that matches no container. Where it is to be told already, that is news at once; where it is awaited, when
 // whoever brings it up has had his time.
 func (l *look) missing(k cert.Kept, t cert.Target, err error, awaited bool) {
-	what := fmt.Sprintf("target %s %s %d", t, k.Lineage.Name, k.Lineage.Number) // each new version is news to nobody
+	what := fmt.Sprintf("target %s %s %d", t, k.Lineage.Name, k.Lineage.Number) // anew with each version, of which nobody is told
 	if awaited {
 		what = "awaited target " + t.String()
 	}
