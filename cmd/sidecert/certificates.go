@@ -81,7 +81,8 @@ type stored struct {
 type servedAt struct {
 	Container string     `json:"container"`
 	Class     cert.Class `json:"served"`
-	Seen      time.Time  `json:"seen_at,omitzero"`
+	Seen      time.Time  `json:"seen_at,omitzero"` // when there was last news of it; Class holds until the next
+	Since     time.Time  `json:"since,omitzero"`   // since when Class was seen of this version
 	Action    string     `json:"last_action,omitempty"`
 	Told      time.Time  `json:"told_at,omitzero"`
 	Err       string     `json:"err,omitempty"`
@@ -282,7 +283,7 @@ func servedOf(l cert.Lineage, targets map[string]cert.TargetState) []servedAt {
 	served := []servedAt{}
 	for _, container := range slices.Sorted(maps.Keys(targets)) {
 		if v, ok := targets[container].Certs[l.Name]; ok && v.Stored == l.Fingerprint() {
-			served = append(served, servedAt{container, v.Seen, v.SeenAt, v.Action, v.At, v.Err})
+			served = append(served, servedAt{container, v.Seen, v.SeenAt, v.Since, v.Action, v.At, v.Err})
 		}
 	}
 	return served

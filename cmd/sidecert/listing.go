@@ -144,7 +144,7 @@ func (c checker) writeDetails(w io.Writer, all []listed) error {
 			if s.Action != "" {
 				told = fmt.Sprintf(", told by %s at %s", s.Action, s.Told.UTC().Format(time.RFC3339))
 			}
-			line("served by "+s.Container, fmt.Sprintf("%s at %s%s", s.Class, s.Seen.UTC().Format(time.RFC3339), told))
+			line("served by "+s.Container, fmt.Sprintf("%s since %s%s", s.Class, s.Since.UTC().Format(time.RFC3339), told))
 		}
 		if f := r.Failure; f != nil {
 			line("last failure", fmt.Sprintf("%s, %d in a row: %s", f.Time.UTC().Format(time.RFC3339), f.Attempts, f.Err))

@@ -83,7 +83,7 @@ func (p *parts) certificate(r listed, now time.Time) report.Certificate {
 		c.Failures = r.Failure.Attempts
 	}
 	for _, at := range r.Served {
-		c.Served = append(c.Served, report.Served{Container: at.Container, Class: at.Class, Seen: at.Seen, Action: at.Action, Told: at.Told, Err: at.Err})
+		c.Served = append(c.Served, report.Served{Container: at.Container, Class: at.Class, Since: at.Since, Action: at.Action, Told: at.Told, Err: at.Err})
 	}
 	v := checker{p.config.ExpiryWarning, p.config.ExpiryCritical, now}.judgement(r)
 	c.Level, c.State, c.Hint = v.level, v.sentence, v.hint

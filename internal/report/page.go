@@ -82,7 +82,7 @@ type showing struct {
 	Container string
 	Text      string
 	Good      bool
-	Seen      time.Time
+	Since     time.Time
 	Action    string
 	Told      time.Time
 }
@@ -252,7 +252,7 @@ func newRow(c Certificate, now time.Time) row {
 }
 
 func newShowing(at Served) showing {
-	s := showing{Container: plain(at.Container), Seen: at.Seen, Action: plain(at.Action), Told: at.Told, Good: at.Class == cert.Current}
+	s := showing{Container: plain(at.Container), Since: at.Since, Action: plain(at.Action), Told: at.Told, Good: at.Class == cert.Current}
 	switch at.Class {
 	case cert.Current:
 		s.Text = "this certificate"

@@ -317,7 +317,7 @@ var hostile = []string{
 func hostileStanding(text string) (Standing, []Entry) {
 	c := ailing(text)
 	c.Names, c.State, c.Hint, c.Why, c.Held, c.Issuer, c.Path = []string{text, "x" + text}, text, text, text, text, text, text
-	c.Served = []Served{{Container: text, Class: cert.Stale, Seen: noon, Action: text, Told: noon, Err: text}, {Container: text + "y", Class: cert.Class(text)}}
+	c.Served = []Served{{Container: text, Class: cert.Stale, Since: noon, Action: text, Told: noon, Err: text}, {Container: text + "y", Class: cert.Class(text)}}
 	return Standing{At: noon, Certs: []Certificate{c}}, []Entry{{Time: noon, Cert: text, Text: text, Bad: true}}
 }
 

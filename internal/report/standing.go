@@ -62,11 +62,11 @@ type Certificate struct {
 	Told bool
 }
 
-// Served is what a web container was last seen to serve of a certificate, and what it was told.
+// Served is what a web container is seen to serve of a certificate since a time, and what it was told.
 type Served struct {
 	Container string
 	Class     cert.Class
-	Seen      time.Time
+	Since     time.Time
 	Action    string
 	Told      time.Time
 	Err       string
