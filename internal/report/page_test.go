@@ -163,7 +163,7 @@ func TestPageSaysWhatHappenedAndWhatToDo(t *testing.T) {
 		"What to do: the web container answers 404 for the challenge path: in nginx, put location ^~ /.well-known/acme-challenge/ { root /var/www/certbot; } into the server on port 80.",
 		"Next try in 21 minutes (2026-11-28 12:21 UTC): it is due for renewal. Until then it waits: the last of 3 attempts failed.",
 		"issued 2026-09-26, renewal due 2026-11-25, expires 2026-12-25 12:00 UTC",
-		"shop-proxy-1an older one: httpd: Syntax error on line 12 of /usr/local/apache2/conf/httpd.conf2026-11-28 11:59 UTCexec httpd -k graceful, 2026-11-28 11:56 UTC",
+		"shop-proxy-1an older one: httpd: Syntax error on line 12 of /usr/local/apache2/conf/httpd.conf2026-11-28 11:56 UTCexec httpd -k graceful, 2026-11-28 11:56 UTC",
 		"Order now: there is no certificate yet.",
 		"Nobody renews it here.",
 		"2026-11-28 10:41 UTC attempt 3 failed",

@@ -20,7 +20,7 @@ func healthy(name string, age time.Duration, others ...string) Certificate {
 		Name: name, Names: append([]string{name}, others...), State: "It is well.", Kept: true, Stored: true, KeyType: "ec-256",
 		Issuer: "CN=E7,O=Let's Encrypt,C=US", Version: 4, NotBefore: issued, NotAfter: issued.Add(90 * day24), Due: due, Next: due,
 		Why: "it is due then by its lifetime", Path: "/etc/letsencrypt/live/" + name, Told: true,
-		Served: []Served{{Container: "shop-web-1", Class: cert.Current, Since: noon.Add(-20 * time.Second), Action: "HUP", Told: issued.Add(time.Hour)}},
+		Served: []Served{{Container: "shop-web-1", Class: cert.Current, Since: issued.Add(time.Hour + time.Second), Action: "HUP", Told: issued.Add(time.Hour)}},
 	}
 }
 
@@ -36,7 +36,7 @@ func ailing(name string) Certificate {
 func unserved(name string) Certificate {
 	c := healthy(name, 2*time.Hour, "www."+name, "img."+name, "api."+name)
 	c.Level, c.State, c.Hint = Failing, "It is not served: an older one is served by shop-proxy-1.", "`sidecert doctor` tells what is in the way"
-	c.Served = append(c.Served, Served{Container: "shop-proxy-1", Class: cert.Stale, Since: noon.Add(-15 * time.Second), Action: "exec httpd -k graceful", Told: noon.Add(-4 * time.Minute), Err: "httpd: Syntax error on line 12 of /usr/local/apache2/conf/httpd.conf"})
+	c.Served = append(c.Served, Served{Container: "shop-proxy-1", Class: cert.Stale, Since: noon.Add(-4 * time.Minute), Action: "exec httpd -k graceful", Told: noon.Add(-4 * time.Minute), Err: "httpd: Syntax error on line 12 of /usr/local/apache2/conf/httpd.conf"})
 	return c
 }
 
