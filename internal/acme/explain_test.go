@@ -29,8 +29,8 @@ func TestFailedOrderSaysWhatIsSeenFromHere(t *testing.T) {
 	s.patient()
 	upstream := listen(t, status(404, "no such page"))
 	s.issuer.config.Upstreams = func(context.Context, cert.Spec) []string { return []string{upstream} }
-	s.SetDNS("bad.test", "203.0.113.7")
-	s.issuer.dial = street{"203.0.113.7:80": closed}.dial
+	s.SetDNS("bad.test", "127.0.0.9")
+	s.issuer.dial = street{"127.0.0.9:80": closed}.dial
 	s.SetCAA("bad.test", acmetest.CAA{Value: "ca.other"})
 	req, _ := s.request("good.test", "bad.test")
 	before := s.Requests()
@@ -39,7 +39,7 @@ func TestFailedOrderSaysWhatIsSeenFromHere(t *testing.T) {
 	for _, part := range []string{
 		"seen from here: http://bad.test/.well-known/acme-challenge/… at " + upstream + " answered 404 (Server: nginx/1.29)",
 		"mount the webroot volume in the web container too",
-		"at 203.0.113.7 (IPv4) did not answer (connection refused)",
+		"at 127.0.0.9 (IPv4) did not answer (connection refused)",
 		"the CAA records of bad.test allow ca.other, but not pebble.letsencrypt.org",
 	} {
 		if !strings.Contains(e.Hint, part) {
@@ -113,7 +113,7 @@ func TestExplanationIsBounded(t *testing.T) {
 	var names []string
 	for n := range 6 {
 		name := fmt.Sprintf("bad%d.%s.test", n, strings.Repeat("x", 60))
-		s.SetDNS(name, "203.0.113.7", "203.0.113.8", "203.0.113.9", "2001:db8::7", "2001:db8::8")
+		s.SetDNS(name, "127.0.0.7", "127.0.0.8", "127.0.0.9", "2001:db8::7", "2001:db8::8")
 		names = append(names, name)
 	}
 	req, _ := s.request(names...)
