@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -323,10 +324,14 @@ func challengePort(wanted int) (int, error) {
 	if wanted != 0 {
 		return wanted, nil
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a port for challenges: %w", err)
+	// Not one of those that the kernel gives to whoever dials: it could be his when the web server comes.
+	var err error
+	for range 20 {
+		port := 10_000 + rand.IntN(20_000)
+		var listener net.Listener
+		if listener, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			return port, listener.Close()
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port, nil
+	return 0, fmt.Errorf("find a port for challenges: %w", err)
 }
