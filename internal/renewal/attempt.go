@@ -178,6 +178,7 @@ func (m *Manager) fail(w *work, err error, now time.Time) {
 		m.countFailures(e.Failed, now)
 		w.result.Next = later(a.Next, a.NotBefore)
 		if waits, err := m.lockedWaits(w, false, now); err == nil { // where the limits keep it longer
+			waits.ByHand = false // a person has asked for this attempt, not for the next one
 			w.result.Next, _ = waits.Until(w.spec.Names, now)
 		}
 	}

@@ -277,6 +277,19 @@ func TestFailureSaysHowItIsTriedAtOnceWhereThatIsTrue(t *testing.T) {
 	}
 }
 
+// TestNextTryAfterAFailureByHandIsThatOfTheBackoff holds for who asks for a certificate by its name too.
+func TestNextTryAfterAFailureByHandIsThatOfTheBackoff(t *testing.T) {
+	for _, names := range [][]string{nil, {"a.example"}} {
+		bubble(t, func(t *testing.T) {
+			w := newWorld(t, "a.example")
+			w.issuer.fail["a.example"] = &cert.Error{Op: "authorization", Err: errors.New("404"), Failed: []string{"a.example"}}
+			if next := w.once(Ask{Names: names}).Certs[0].Next; next.Before(w.now().Add(time.Minute)) {
+				t.Errorf("asked for %q: the next try is in %v, want it in a minute or more", names, next.Sub(w.now()))
+			}
+		})
+	}
+}
+
 func TestChallengePathIsWaitedForOnceWhileTheCAIsAway(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, "a.example")
