@@ -51,7 +51,8 @@ var causes = map[string][]string{
 // words, with which goes less, and nothing comes after it that is not known.
 func diagnosis(failed *cert.Error, findings []cert.Finding) string {
 	possible := causes[problemType(failed)]
-	answered := !slices.Contains(possible, dnsTopic) && slices.Contains(possible, pathTopic)
+	// Of several names the problem is the first one's, and the CA may have found another for the next.
+	answered := len(failed.Failed) < 2 && !slices.Contains(possible, dnsTopic) && slices.Contains(possible, pathTopic)
 	findings = slices.DeleteFunc(findings, func(f cert.Finding) bool { return answered && f.Topic == dnsTopic })
 	rank := func(f cert.Finding) int {
 		if f.Level > cert.Unknown && slices.Contains(possible, f.Topic) {

@@ -159,6 +159,18 @@ func TestWhatDecidesIsSaidFirst(t *testing.T) {
 	}
 }
 
+// TestNameThatIsNotInTheDNSIsToldBesideOneThatIsRefused has the CA refuse two names, each for another reason.
+func TestNameThatIsNotInTheDNSIsToldBesideOneThatIsRefused(t *testing.T) {
+	failed := &cert.Error{Failed: []string{"a.test", "b.test"}, Err: &xacme.Error{ProblemType: "urn:ietf:params:acme:error:unauthorized"}}
+	got := diagnosis(failed, []cert.Finding{
+		{Level: cert.Bad, Topic: pathTopic, About: "a.test", Text: "a.test answered 404", Hint: "serve it"},
+		{Level: cert.Bad, Topic: dnsTopic, About: "b.test", Text: "b.test does not exist", Hint: "add a record"},
+	})
+	if !strings.HasPrefix(got, "serve it") || !strings.Contains(got, "b.test does not exist: add a record") {
+		t.Errorf("the hint is %q, want what to do about a.test first, and about b.test too", got)
+	}
+}
+
 // A web server that never answers must not hold the failure up, nor the withdrawal of the challenges, which comes first.
 func TestExplanationEndsInTimeAndAfterTheWithdrawal(t *testing.T) {
 	s := newSite(t, acmetest.Config{})
