@@ -177,7 +177,7 @@ func (m *Manager) warnOfGuard(w *work, waits Waits, now time.Time) {
 		return
 	}
 	m.warnOnce("guard "+w.name, "order held by the guard", cert.AttrCert, w.name, cert.AttrErr, why, cert.AttrNext, free,
-		cert.AttrHint, "this protects the limits of the CA; find out why so many were made; `sidecert renew --force "+w.name+"` passes over it")
+		cert.AttrHint, "this protects the limits of the CA; find out why so many were made")
 }
 
 // tellUndecided warns of a certificate that is held because nobody knows what holds it back: what was tried cannot be read.

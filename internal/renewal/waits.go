@@ -55,7 +55,7 @@ func (w Waits) guard(names []string, now time.Time) (time.Time, string) {
 
 // failed is when each of the names may fail once more, and which of them has failed too often.
 func (w Waits) failed(names []string, now time.Time) (at time.Time, held string) {
-	limit := maxFailures(w.Lifetime)
+	limit := maxFailures(w.CA, w.Lifetime)
 	for _, name := range names {
 		if free := freeAt(w.Failures[name], limit, failureWindow, now); free.After(now) && free.After(at) {
 			at, held = free, fmt.Sprintf("the validation of %s has failed %d times within an hour", name, limit)
@@ -81,10 +81,10 @@ func (w Waits) Left(names []string, now time.Time) Left {
 	left := Left{
 		Orders:       orders - len(within(w.Guard.Ordered[set], orderWindow, now)),
 		Certificates: certs - len(within(w.Guard.Issued[set], issueWindow, now)),
-		Failures:     maxFailures(w.Lifetime),
+		Failures:     maxFailures(w.CA, w.Lifetime),
 	}
 	for _, name := range names {
-		left.Failures = min(left.Failures, maxFailures(w.Lifetime)-len(within(w.Failures[name], failureWindow, now)))
+		left.Failures = min(left.Failures, maxFailures(w.CA, w.Lifetime)-len(within(w.Failures[name], failureWindow, now)))
 	}
 	return Left{max(left.Orders, 0), max(left.Certificates, 0), max(left.Failures, 0)}
 }
