@@ -3,6 +3,8 @@ package cert
 import (
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -60,6 +62,16 @@ func Bounded(all map[string]string) map[string]string {
 		}
 	}
 	return kept
+}
+
+// VerifyPort is where a container says that it serves TLS, 0 where it does not say. ok is false where what it says is no port.
+func VerifyPort(labels map[string]string) (port int, ok bool) {
+	text := strings.TrimSpace(labels[LabelVerify])
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || n == 0 {
+		return 0, text == ""
+	}
+	return int(n), true
 }
 
 // Target is the container, with all the replicas of its service, as RELOAD would name it.

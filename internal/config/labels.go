@@ -7,7 +7,6 @@ import (
 	"path"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/sidecert/sidecert/internal/cert"
@@ -103,13 +102,9 @@ func (r *labelReader) target(l cert.Labelled) {
 			r.doubt(l, label, "is unknown and does nothing", "there are "+strings.Join(slices.Sorted(maps.Keys(labels)), ", "))
 		}
 	}
-	port := 0
-	if text := strings.TrimSpace(l.Labels[cert.LabelVerify]); text != "" {
-		n, err := strconv.ParseUint(text, 10, 16)
-		if err != nil || n == 0 {
-			r.doubt(l, cert.LabelVerify, "is no port and does nothing", "write the one on which the container itself serves TLS, e.g. 8443")
-		}
-		port = int(n)
+	port, ok := cert.VerifyPort(l.Labels)
+	if !ok {
+		r.doubt(l, cert.LabelVerify, "is no port and does nothing", "write the one on which the container itself serves TLS, e.g. 8443")
 	}
 	text, ok := l.Labels[cert.LabelReload]
 	text = strings.TrimSpace(text)

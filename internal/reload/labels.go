@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/sidecert/sidecert/internal/cert"
 	"github.com/sidecert/sidecert/internal/docker"
@@ -63,13 +61,4 @@ func (f *finder) labelled(ctx context.Context, d Discover) ([]docker.Container, 
 	}
 	list, err := f.engine.List(ctx, filter)
 	return slices.DeleteFunc(list, func(c docker.Container) bool { return len(c.Labels) == 0 }), err
-}
-
-// labelledPort is where a container says that it serves TLS, 0 where it does not say.
-func labelledPort(c docker.Container) int {
-	port, err := strconv.ParseUint(strings.TrimSpace(c.Labels[cert.LabelVerify]), 10, 16)
-	if err != nil {
-		return 0
-	}
-	return int(port)
 }

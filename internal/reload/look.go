@@ -161,7 +161,8 @@ func (l *look) find(ctx context.Context) {
 				l.missing(k, t, a.err, awaited)
 			}
 			for _, f := range a.all {
-				f.port = cmp.Or(t.Port, labelledPort(f.Container))
+				labelled, _ := cert.VerifyPort(f.Labels) // what is no port is told where labels are read
+				f.port = cmp.Or(t.Port, labelled)
 				l.add(f, k, t)
 			}
 		}
