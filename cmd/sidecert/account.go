@@ -116,7 +116,7 @@ func showAccounts(ctx context.Context, in *invocation, c config.Config) error {
 			line("for certbot", a.exported)
 		}
 		if !a.Account.Created.IsZero() {
-			line("created", a.Account.Created.UTC().Format(time.RFC3339))
+			line("created", stamp(a.Account.Created))
 		}
 		if a.Err != nil {
 			line("unusable", a.Err.Error())

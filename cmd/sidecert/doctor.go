@@ -158,19 +158,18 @@ func broken(topic, about string, err error) cert.Finding {
 const topicConfiguration = "configuration"
 
 func (d *doctor) configuration(notices []config.Notice, err error) (all []cert.Finding) {
-	const topic = topicConfiguration
 	var mistakes config.Mistakes
 	errors.As(err, &mistakes)
 	for _, m := range mistakes {
-		all = append(all, cert.Finding{Level: cert.Bad, Topic: topic, Text: m.String()})
+		all = append(all, cert.Finding{Level: cert.Bad, Topic: topicConfiguration, Text: m.String()})
 	}
 	for _, n := range notices {
 		if n.Level >= slog.LevelWarn {
-			all = append(all, cert.Finding{Level: cert.Doubtful, Topic: topic, About: n.Variable, Text: n.Text})
+			all = append(all, cert.Finding{Level: cert.Doubtful, Topic: topicConfiguration, About: n.Variable, Text: n.Text})
 		}
 	}
 	if len(all) == 0 {
-		all = append(all, cert.Finding{Topic: topic, Text: "no mistakes"})
+		all = append(all, cert.Finding{Topic: topicConfiguration, Text: "no mistakes"})
 	}
 	return all
 }
@@ -384,7 +383,7 @@ func (d *doctor) limits(wishes []cert.Wish) (all []cert.Finding) {
 			f.Level, f.Hint = cert.Doubtful, "find out why so many were made (`sidecert history "+w.Lineage+"`); it goes on by itself when the oldest is past"
 		}
 		if at, held := waits.Until(w.Spec.Names, now); at.After(now) {
-			f.Level, f.Text = cert.Doubtful, fmt.Sprintf("nothing is ordered before %s: %s; %s", at.UTC().Format(time.RFC3339), held, f.Text)
+			f.Level, f.Text = cert.Doubtful, fmt.Sprintf("nothing is ordered before %s: %s; %s", stamp(at), held, f.Text)
 		}
 		all = append(all, f)
 	}

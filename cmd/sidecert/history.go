@@ -83,8 +83,6 @@ func tellEvents(w io.Writer, events []cert.Event) error {
 	return t.Flush()
 }
 
-func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
-
 // eventText is an event as a sentence without what to do about it, with times as stamp writes them.
 func eventText(e cert.Event, stamp func(time.Time) string) string {
 	var text string

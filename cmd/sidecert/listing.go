@@ -130,7 +130,7 @@ func (c checker) writeDetails(w io.Writer, all []listed) error {
 			line("issuer", r.Issuer)
 			line("chain", strings.Join(r.Chain, ", "))
 			line("CA", r.CA)
-			line("valid from", r.NotBefore.UTC().Format(time.RFC3339))
+			line("valid from", stamp(r.NotBefore))
 			line("expires", when(r.NotAfter, c.now))
 		}
 		if !r.Next.IsZero() {
@@ -142,12 +142,12 @@ func (c checker) writeDetails(w io.Writer, all []listed) error {
 		for _, s := range r.Served {
 			told := ""
 			if s.Action != "" {
-				told = fmt.Sprintf(", told by %s at %s", s.Action, s.Told.UTC().Format(time.RFC3339))
+				told = fmt.Sprintf(", told by %s at %s", s.Action, stamp(s.Told))
 			}
-			line("served by "+s.Container, fmt.Sprintf("%s since %s%s", s.Class, s.Since.UTC().Format(time.RFC3339), told))
+			line("served by "+s.Container, fmt.Sprintf("%s since %s%s", s.Class, stamp(s.Since), told))
 		}
 		if f := r.Failure; f != nil {
-			line("last failure", fmt.Sprintf("%s, %d in a row: %s", f.Time.UTC().Format(time.RFC3339), f.Attempts, f.Err))
+			line("last failure", fmt.Sprintf("%s, %d in a row: %s", stamp(f.Time), f.Attempts, f.Err))
 			line("what to do", f.Hint)
 		}
 	}
@@ -158,7 +158,7 @@ func versionText(v stored) string {
 	if v.Err != "" {
 		return "not whole: " + v.Err
 	}
-	text := fmt.Sprintf("%s to %s, serial %s", v.NotBefore.UTC().Format(time.RFC3339), v.NotAfter.UTC().Format(time.RFC3339), v.Serial)
+	text := fmt.Sprintf("%s to %s, serial %s", stamp(v.NotBefore), stamp(v.NotAfter), v.Serial)
 	if v.Live {
 		text += ", live"
 	}

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/sidecert/sidecert/internal/cert"
 	"github.com/sidecert/sidecert/internal/config"
@@ -44,7 +43,7 @@ func runNotify(ctx context.Context, in *invocation, flags *flag.FlagSet) error {
 	if len(all) == 0 {
 		return &cert.Error{Op: "notify", Err: errors.New("NOTIFY_URLS is not set"), Hint: "e.g. NOTIFY_URLS=ntfy://ntfy.sh/YOUR-TOPIC; the README has more at \"Notifications\""}
 	}
-	m := report.Message{Title: "sidecert: a test message", Text: "This is a test of sidecert's notifications, asked for at " + in.now().UTC().Format(time.RFC3339) + ". Nothing is wrong."}
+	m := report.Message{Title: "sidecert: a test message", Text: "This is a test of sidecert's notifications, asked for at " + stamp(in.now()) + ". Nothing is wrong."}
 	outcomes := make([]error, len(all))
 	var sending sync.WaitGroup
 	for i, r := range all {

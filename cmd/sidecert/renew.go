@@ -120,8 +120,11 @@ func when(t, now time.Time) string {
 	if !t.After(now) {
 		return "now"
 	}
-	return fmt.Sprintf("%s (in %s)", t.UTC().Format(time.RFC3339), span(t.Sub(now)))
+	return fmt.Sprintf("%s (in %s)", stamp(t), span(t.Sub(now)))
 }
+
+// stamp is a time for people and programs alike.
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // span writes a duration as people say it: the largest unit that fits.
 func span(d time.Duration) string {

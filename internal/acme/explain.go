@@ -114,12 +114,13 @@ func seenFromHere(findings []cert.Finding) string {
 
 // remedy is what to do about the first of the findings, and then what is seen from here.
 func remedy(findings []cert.Finding) string {
-	seen := told(findings)
-	if hint := findings[0].Hint; hint != "" {
-		seen[0] = findings[0].Text
-		return clean(hint+"; seen from here: "+strings.Join(seen, "; "), maxExplanation)
+	first := findings[0]
+	if first.Hint == "" {
+		return seenFromHere(findings)
 	}
-	return seenFromHere(findings)
+	seen := told(findings)
+	seen[0] = first.Text
+	return clean(first.Hint+"; seen from here: "+strings.Join(seen, "; "), maxExplanation)
 }
 
 // told are findings in words. What is to be done about several of them is said once, and of one name it is then the same over another way,

@@ -126,7 +126,7 @@ func (m *Manager) pass(ctx context.Context, a Ask) Result {
 	}
 	look := m.carryOut(ctx, works, wanted)
 	r := m.conclude(works, look)
-	m.kept = m.kept[:0:0]
+	m.kept = nil
 	for _, w := range works {
 		if w.looked() {
 			m.kept = append(m.kept, w.kept())

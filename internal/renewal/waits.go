@@ -78,13 +78,14 @@ func (l Left) String() string {
 func (w Waits) Left(names []string, now time.Time) Left {
 	set := setOf(names)
 	orders, certs := limits(w.Lifetime)
+	failures := maxFailures(w.CA, w.Lifetime)
 	left := Left{
 		Orders:       orders - len(within(w.Guard.Ordered[set], orderWindow, now)),
 		Certificates: certs - len(within(w.Guard.Issued[set], issueWindow, now)),
-		Failures:     maxFailures(w.CA, w.Lifetime),
+		Failures:     failures,
 	}
 	for _, name := range names {
-		left.Failures = min(left.Failures, maxFailures(w.CA, w.Lifetime)-len(within(w.Failures[name], failureWindow, now)))
+		left.Failures = min(left.Failures, failures-len(within(w.Failures[name], failureWindow, now)))
 	}
 	return Left{max(left.Orders, 0), max(left.Certificates, 0), max(left.Failures, 0)}
 }

@@ -3,7 +3,6 @@ package report
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -85,15 +84,11 @@ func (h *Heartbeat) fetch(ctx context.Context, well bool) error {
 	if err != nil {
 		return errors.New("no URL")
 	}
-	resp, err := client.Do(req)
-	if err == nil {
+	if resp, err := client.Do(req); err == nil {
 		resp.Body.Close()
-		if resp.StatusCode >= http.StatusMultipleChoices {
-			err = fmt.Errorf("it answered %s", resp.Status)
-		}
 	}
-	if err != nil {
-		return errors.New(strings.ReplaceAll(anyURL.ReplaceAllString(err.Error(), "$1[redacted]"), string(h.url), "[redacted]"))
+	if client.heard != "" {
+		return errors.New(strings.ReplaceAll(anyURL.ReplaceAllString(client.heard, "$1[redacted]"), string(h.url), "[redacted]"))
 	}
 	return nil
 }

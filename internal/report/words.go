@@ -99,7 +99,7 @@ func (t Told) tell(now time.Time) string {
 	case left <= 0:
 		line("The certificate that is served has EXPIRED at %s. This is the last reminder.", Minute(t.Until))
 	default:
-		line("What is served works until %s, for %s.", Minute(t.Until), span(left))
+		line("What is served works until %s, for %s.", Minute(t.Until), spanWords(left))
 	}
 	if t.Err != "" {
 		line("Why: %s", t.Err)
@@ -184,19 +184,6 @@ func (t Told) others() string {
 		names = append(names, "...")
 	}
 	return strings.Join(names, ", ")
-}
-
-func span(d time.Duration) string {
-	switch {
-	case d >= 48*time.Hour:
-		return fmt.Sprintf("%d days", int(d.Hours()/24))
-	case d >= 2*time.Hour:
-		return fmt.Sprintf("%d hours", int(d.Hours()))
-	}
-	if d >= 2*time.Minute {
-		return fmt.Sprintf("%d minutes", int(d.Minutes()))
-	}
-	return fmt.Sprintf("%d seconds", int(d.Seconds()))
 }
 
 // cut makes a text one of at most so many characters, without those that control a terminal or end a header.
